@@ -13,14 +13,6 @@ std::string end_key(const FlowEnd& end) {
   return (end.quarantined ? "q" : end.entity) + '\0' + (end.address ? end.address->text() : "");
 }
 
-std::string flow_key(const Flow& flow) {
-  std::string key = end_key(flow.source) + '\0' + end_key(flow.destination) + '\0';
-  key += static_cast<char>(flow.verdict);
-  key += static_cast<char>(flow.protocol);
-  key += std::to_string(flow.port);
-  return key + '\0' + flow.rule + '\0' + flow.reason + '\0' + flow.cause;
-}
-
 std::size_t end_size(const FlowEnd& end) {
   std::size_t bytes = 0;
   for (const auto* words : {&end.networks, &end.names}) {
@@ -67,6 +59,14 @@ std::string flow_owner(const Flow& flow) {
     return std::string(kStranger) + address.text() + "/64";
   }
   return std::string(kStranger) + address.text();
+}
+
+std::string flow_key(const Flow& flow) {
+  std::string key = end_key(flow.source) + '\0' + end_key(flow.destination) + '\0';
+  key += static_cast<char>(flow.verdict);
+  key += static_cast<char>(flow.protocol);
+  key += std::to_string(flow.port);
+  return key + '\0' + flow.rule + '\0' + flow.reason + '\0' + flow.cause;
 }
 
 FlowStore::Owner& FlowStore::Pot::owner(const Flow& flow) {

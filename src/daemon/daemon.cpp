@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include "first_start.hpp"
 #include "kept_holds.hpp"
 #include "trireme/base/counted.hpp"
+#include "trireme/base/journal.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
@@ -258,10 +260,19 @@ Status Daemon::watch_points() {
                         "is another triremed running in this network namespace?");
 }
 
+std::string expiry_text(const credentials::Trust& trust) {
+  return trust.expires() == credentials::Time::max()
+             ? std::string()
+             : fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                           fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
+}
+
 /// Also called periodically: the certificate can expire while its file does not change.
 void Daemon::look_at_certificate(const credentials::Trust& trust) {
   const auto doubt = trust.doubt(std::chrono::system_clock::now());
-  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
+  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{},
+                 message_id::kCertificateEnds,
+                 {{"CREDENTIAL", trust.description()}, {"EXPIRES", expiry_text(trust)}});
 }
 
 /// Without a credential of its own, this host cannot do handshakes with remote hosts, so it expects
@@ -379,6 +390,7 @@ Status Daemon::run() {
                counted(registry_->size(), "workload"), scopes_->name());
   Status ended = loop_->run();
   sd_notify(0, "STOPPING=1");
+  flows_.log_repeated(AuditSummary::Clock::time_point::max());
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->finish();
   }

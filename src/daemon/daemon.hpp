@@ -158,6 +158,9 @@ class Daemon {
   std::string last_status_;  // the last STATUS= sent to systemd
 };
 
+/// When the host's own credential expires, as "2027-01-01T00:00:00Z"; empty if it never does.
+[[nodiscard]] std::string expiry_text(const credentials::Trust& trust);
+
 /// Registers every method of control/methods.hpp.
 void register_methods(control::Server& server, Daemon& daemon);
 

@@ -48,9 +48,21 @@ void FlowFeed::take(policy::Flow taken) {
   const policy::Flow& flow = store_.add(std::move(taken));
   counts_[{policy::text(flow.verdict), why(flow)}]++;
   send_to_followers(flow);
-  // 'trirectl flows' also shows the flows that are left out of the log here.
+  if (flow.verdict != policy::Verdict::audit || audits_.take(flow, AuditSummary::Clock::now())) {
+    log(flow, 0);
+  }
+}
+
+void FlowFeed::log_repeated(AuditSummary::Clock::time_point now) {
+  for (const AuditSummary::Repeated& repeated : audits_.due(now)) {
+    log(repeated.last, repeated.count);
+  }
+}
+
+/// 'trirectl flows' also shows the flows that are left out of the log here.
+void FlowFeed::log(const policy::Flow& flow, std::uint64_t repeated) {
   if (log_shares().admit(control::flow_owner(flow))) {
-    log_flow(flow);
+    log_flow(flow, repeated);
   } else {
     suppressed_++;
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "audit_summary.hpp"
 #include "trireme/control/flow.hpp"
 #include "trireme/control/server.hpp"
 
@@ -17,6 +18,8 @@ class FlowFeed {
  public:
   /// Adds a flow, reported by a rule, by the gate or by a handshake.
   void take(policy::Flow flow);
+  /// Logs the audited flows that were repeated, one line for each kind whose window has ended.
+  void log_repeated(AuditSummary::Clock::time_point now);
   /// Answers the method `flows`. Network names in `params` refer to `policy`.
   void answer(const nlohmann::json& params, const policy::Policy& policy,
               const control::Reply& reply);
@@ -36,8 +39,10 @@ class FlowFeed {
     control::FlowFilter filter;
   };
   void send_to_followers(const policy::Flow& flow);
+  void log(const policy::Flow& flow, std::uint64_t repeated);
 
   control::FlowStore store_;
+  AuditSummary audits_;
   std::vector<Follower> followers_;
   std::map<Key, std::uint64_t> counts_;
   std::uint64_t suppressed_ = 0;

@@ -26,19 +26,12 @@ using control::Caller;
 using control::Reply;
 using nlohmann::json;
 
-json expiry_json(const credentials::Trust& trust) {
-  if (trust.expires() == credentials::Time::max()) {
-    return nullptr;
-  }
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
-}
-
 json crowded_json(Daemon& daemon);
 
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
   const config::Host& host = *daemon.settings().host();
+  const std::string expires = expiry_text(*daemon.settings().trust());
   const auto texts = [](const std::vector<policy::Prefix>& prefixes) {
     json list = json::array();
     for (const policy::Prefix& prefix : prefixes) {
@@ -49,7 +42,7 @@ json tokens_json(Daemon& daemon) {
   return {{"queues", tokens.verifier() == nullptr ? "none" : kernel::text(tokens.mechanism())},
           {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
           {"credential", daemon.settings().trust()->description()},
-          {"expires", expiry_json(*daemon.settings().trust())},
+          {"expires", expires.empty() ? json() : json(expires)},
           {"peers", texts(host.peers)},
           {"nat", texts(host.nat)},
           {"enforcement_points", daemon.enforcement().size()},

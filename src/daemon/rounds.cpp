@@ -111,6 +111,7 @@ void Daemon::pass_second() {
   note_conntrack();
   note_crowding();
   note_versions();
+  flows_.log_repeated(AuditSummary::Clock::now());
   second_.arm(kEverySecond);
 }
 

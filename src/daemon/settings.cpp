@@ -3,12 +3,14 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
+#include <syslog.h>
 
 #include <algorithm>
 
 #include "last_good.hpp"
 
 #include "trireme/base/counted.hpp"
+#include "trireme/base/journal.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -222,7 +224,12 @@ Status Settings::reload() {
     std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
   } else {
     std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });
-    spdlog::error("{}: invalid; generation {} stays in force", directory_, generation_);
+    log_event(LOG_ERR, message_id::kReloadRefused,
+              fmt::format("{}: invalid; generation {} stays in force", directory_, generation_),
+              {{"DIRECTORY", directory_},
+               {"GENERATION", std::to_string(generation_)},
+               {"ERRORS", std::to_string(errors_.size())},
+               {"ERROR", errors_.empty() ? done.error().message : errors_.front()}});
   }
   outcome_();
   return done;

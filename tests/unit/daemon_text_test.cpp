@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "../../src/control/connection.hpp"
+#include "../../src/daemon/audit_summary.hpp"
 #include "../../src/daemon/exposition.hpp"
 #include "../../src/daemon/flow_feed.hpp"
 #include "../../src/daemon/log.hpp"
@@ -121,6 +122,87 @@ policy::Flow flow() {
   made.port = 80;
   made.reason = "no rule allows it";
   return made;
+}
+
+TEST(AuditSummary, TheFirstIsLoggedAtOnceAndTheRestCounted) {
+  AuditSummary audits;
+  const AuditSummary::Clock::time_point begin{std::chrono::hours(1)};
+  policy::Flow seen = flow();
+  EXPECT_TRUE(audits.take(seen, begin));
+  EXPECT_FALSE(audits.take(seen, begin));
+  seen.source.address = policy::Address::parse("10.0.0.2").value();
+  EXPECT_FALSE(audits.take(seen, begin + std::chrono::minutes(4)))
+      << "another process, equal labels";
+  seen.port = 81;
+  EXPECT_TRUE(audits.take(seen, begin + std::chrono::minutes(4))) << "another kind";
+  EXPECT_THAT(audits.due(begin + std::chrono::minutes(4)), ::testing::IsEmpty());
+  const auto repeated = audits.due(begin + AuditSummary::kWindow);
+  ASSERT_EQ(repeated.size(), 1U);
+  EXPECT_EQ(repeated.front().count, 2U);
+  EXPECT_EQ(repeated.front().last.source.address->text(), "10.0.0.2") << "the newest";
+}
+
+TEST(AuditSummary, WhatGoesOnIsOneLineForEachWindow) {
+  AuditSummary audits;
+  AuditSummary::Clock::time_point now{std::chrono::hours(1)};
+  EXPECT_TRUE(audits.take(flow(), now));
+  for (int window = 0; window < 3; ++window) {
+    EXPECT_FALSE(audits.take(flow(), now));
+    now += AuditSummary::kWindow;
+    EXPECT_EQ(audits.due(now).size(), 1U);
+    EXPECT_THAT(audits.due(now), ::testing::IsEmpty()) << "once";
+  }
+  now += AuditSummary::kWindow;
+  EXPECT_THAT(audits.due(now), ::testing::IsEmpty());
+  EXPECT_TRUE(audits.take(flow(), now)) << "forgotten after a window without any";
+}
+
+TEST(AuditSummary, AtTheEndAllCountsAreDue) {
+  AuditSummary audits;
+  const auto now = AuditSummary::Clock::now();
+  EXPECT_TRUE(audits.take(flow(), now));
+  EXPECT_FALSE(audits.take(flow(), now));
+  EXPECT_EQ(audits.due(AuditSummary::Clock::time_point::max()).size(), 1U);
+}
+
+TEST(AuditSummary, OneOwnerHasAShare) {
+  AuditSummary audits;
+  const AuditSummary::Clock::time_point begin{std::chrono::hours(1)};
+  policy::Flow seen = flow();
+  for (std::size_t i = 0; i < AuditSummary::kMostOfOwner; ++i) {
+    seen.port = static_cast<std::uint16_t>(1000 + i);
+    EXPECT_TRUE(audits.take(seen, begin));
+    EXPECT_FALSE(audits.take(seen, begin));
+  }
+  seen.port = 2000;
+  EXPECT_TRUE(audits.take(seen, begin));
+  EXPECT_TRUE(audits.take(seen, begin)) << "no room: each is left to the rate limit";
+  policy::Flow other = flow();
+  other.source.workload = "y.scope";
+  other.source.labels = labels("app", "other");
+  EXPECT_TRUE(audits.take(other, begin));
+  EXPECT_FALSE(audits.take(other, begin));
+  EXPECT_EQ(audits.due(begin + AuditSummary::kWindow).size(), AuditSummary::kMostOfOwner + 1);
+  EXPECT_THAT(audits.due(begin + 2 * AuditSummary::kWindow), ::testing::IsEmpty());
+  EXPECT_TRUE(audits.take(seen, begin + 2 * AuditSummary::kWindow));
+  EXPECT_FALSE(audits.take(seen, begin + 2 * AuditSummary::kWindow)) << "there is room again";
+}
+
+TEST(AuditSummary, TheFeedLogsRepetitionsAsOneLine) {
+  Log log;
+  FlowFeed feed;
+  policy::Flow audited = flow();
+  audited.verdict = policy::Verdict::audit;
+  for (int i = 0; i < 5; ++i) {
+    feed.take(audited);
+  }
+  feed.take(flow());
+  feed.take(flow());
+  EXPECT_EQ(log.lines().size(), 3U) << "denials are not counted together";
+  feed.log_repeated(AuditSummary::Clock::now() + AuditSummary::kWindow);
+  EXPECT_THAT(log.lines(),
+              ElementsAre(::testing::EndsWith("no rule allows it; 4 times more in 5 minutes")));
+  EXPECT_EQ(feed.counts().at({"audit", "no_rule"}), 5U) << "the counters have all";
 }
 
 TEST(Log, LevelsHaveNames) {

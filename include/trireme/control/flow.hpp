@@ -38,6 +38,8 @@ void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
 /// here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
 
+/// Equal for flows that are one kind: those that are counted together.
+[[nodiscard]] std::string flow_key(const Flow& flow);
 /// The owner whose share of the log and of memory the flow uses: "host NAME" (the remote host that
 /// vouches for the source), "workload NAME", "address ADDRESS" (IPv6: its /64), an entity such as
 /// "@host", or "workloads in quarantine".
