@@ -14,6 +14,14 @@
 //      quarantine was ordered)}
 #pragma once
 
+namespace trireme::control {
+
+/// "version" of every line of an answer. It grows if a key changes its meaning or goes away; new
+/// methods and keys do not change it.
+inline constexpr int kProtocolVersion = 1;
+
+}  // namespace trireme::control
+
 namespace trireme::control::method {
 
 /// params {} -> {"version": "0.1.0", "mode": "enforce|audit", "uptime_seconds": 12,
