@@ -16,7 +16,8 @@ tests=(netbase libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellche
        bash-completion libcap2-bin kmod dnsmasq-base
        redis-server libnginx-mod-stream openssl
        prometheus lintian podman openssl
-       graphviz chromium fish zsh)
+       graphviz chromium fish zsh
+       python3-yaml rsyslog ansible-lint)
 
 quickstart=(busybox-static curl iproute2 nftables procps)
 
