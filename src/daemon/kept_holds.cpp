@@ -12,19 +12,20 @@ namespace {
 
 using nlohmann::json;
 using workload::Hold;
-using workload::Kind;
 
-std::string file_of(const std::string& runtime_dir) {
+std::string holds_file(const std::string& runtime_dir) {
   return runtime_dir + "/holds.json";
 }
 
 /// Throws json::exception on missing keys and wrong types.
 Hold from_json(const json& item) {
   const auto kind = item.at("kind").get<std::string>();
-  const std::array kinds = {Kind::process, Kind::container, Kind::unit};
-  const auto* known = std::ranges::find(kinds, kind, [](Kind each) { return text(each); });
+  const std::array kinds = {workload::Kind::process, workload::Kind::container,
+                            workload::Kind::unit};
+  const auto* known =
+      std::ranges::find(kinds, kind, [](workload::Kind each) { return text(each); });
   return {.name = item.at("name").get<std::string>(),
-          .kind = known == kinds.end() ? Kind::process : *known,
+          .kind = known == kinds.end() ? workload::Kind::process : *known,
           .cgroup_path = item.at("cgroup").get<std::string>(),
           .cgroup_id = item.at("cgroup_id").get<std::uint64_t>(),
           .container_id = item.at("container").get<std::string>(),
@@ -48,12 +49,12 @@ Status keep_holds(const std::string& runtime_dir, const std::vector<Hold>& holds
                     {"since", hold.since}});
   }
   // Names come from Docker and systemd: replace invalid UTF-8 instead of throwing.
-  return replace_file(file_of(runtime_dir),
+  return replace_file(holds_file(runtime_dir),
                       list.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
 }
 
 Result<std::vector<Hold>> read_holds(const std::string& runtime_dir) {
-  const std::string path = file_of(runtime_dir);
+  const std::string path = holds_file(runtime_dir);
   const auto content = read_file(path);
   if (!content) {
     return content.error().code == ENOENT ? Result<std::vector<Hold>>({})

@@ -19,7 +19,7 @@ namespace trireme::daemon {
 namespace {
 
 using nlohmann::json;
-using Kind = SocketOwner::Kind;
+using OwnerKind = SocketOwner::Kind;
 
 /// Units that cannot or must not be workloads: their sockets belong to containers or to trireme.
 constexpr std::array<std::string_view, 4> kNever = {"trireme.service", "docker.service",
@@ -99,7 +99,7 @@ class Collecting {
     if (workload != nullptr) {
       note_network(path);
       return SocketOwner{
-          .kind = Kind::workload, .name = workload->name, .labels = workload->labels};
+          .kind = OwnerKind::workload, .name = workload->name, .labels = workload->labels};
     }
     if (const std::string id = docker::container_id(name); !id.empty()) {
       note_network(path);
@@ -114,7 +114,7 @@ class Collecting {
     // The .socket of a matched service becomes a workload with it.
     const std::string stem = systemd::plain_name(unit);
     return SocketOwner{
-        .kind = Kind::unit,
+        .kind = OwnerKind::unit,
         .name = unit.ends_with(".socket") ? unit.substr(0, unit.rfind('.')) + ".service" : unit,
         .labels = labels_of({{"app", stem}})};
   }
@@ -123,16 +123,16 @@ class Collecting {
     const auto known = containers_.find(id);
     if (known == containers_.end()) {
       const std::string name = id.substr(0, 12);
-      return {.kind = Kind::container, .name = name, .labels = labels_of({{"app", name}})};
+      return {.kind = OwnerKind::container, .name = name, .labels = labels_of({{"app", name}})};
     }
     const docker::ReportedContainer& container = known->second;
     if (container.project.empty() || container.service.empty()) {
-      return {.kind = Kind::container,
+      return {.kind = OwnerKind::container,
               .name = container.name,
               .labels = labels_of({{"app", container.name}})};
     }
     has_compose_ = true;
-    return {.kind = Kind::compose,
+    return {.kind = OwnerKind::compose,
             .name = container.project + "/" + container.service,
             .project = container.project,
             .service = container.service,
@@ -212,10 +212,10 @@ json end_json(const policy::SeenEnd& end) {
   return object;
 }
 
-json candidate_json(const Candidate& candidate) {
-  json object = {{"kind", candidate.owner.kind == Kind::unit        ? "unit"
-                          : candidate.owner.kind == Kind::container ? "container"
-                                                                    : "compose"},
+json candidate_json(const Unmanaged::Candidate& candidate) {
+  json object = {{"kind", candidate.owner.kind == OwnerKind::unit        ? "unit"
+                          : candidate.owner.kind == OwnerKind::container ? "container"
+                                                                         : "compose"},
                  {"name", candidate.owner.name},
                  {"listens", candidate.listens},
                  {"connects", candidate.connects},
@@ -235,7 +235,7 @@ Result<json> survey_json(Daemon& daemon) {
   const Unmanaged found =
       find_unmanaged(*sockets, collecting.addresses(), *daemon.settings().policy());
   json candidates = json::array();
-  for (const Candidate& candidate : found.candidates) {
+  for (const Unmanaged::Candidate& candidate : found.candidates) {
     candidates.push_back(candidate_json(candidate));
   }
   json denied = json::array();

@@ -76,8 +76,8 @@ class Finding {
   }
 
  private:
-  Candidate& candidate(const SocketOwner& owner) {
-    Candidate& known = candidates_[owner];
+  Unmanaged::Candidate& candidate(const SocketOwner& owner) {
+    Unmanaged::Candidate& known = candidates_[owner];
     known.owner = owner;
     return known;
   }
@@ -152,7 +152,7 @@ class Finding {
   const std::map<std::uint64_t, std::set<policy::Address>>& addresses_;
   std::set<std::tuple<std::uint64_t, std::uint8_t, std::uint16_t>> listeners_;
   std::map<Ends, const OwnedSocket*> connections_;
-  std::map<SocketOwner, Candidate> candidates_;
+  std::map<SocketOwner, Unmanaged::Candidate> candidates_;
   std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow>
       denied_;
   Unmanaged found_;

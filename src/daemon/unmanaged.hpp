@@ -40,13 +40,12 @@ struct OwnedSocket {
   SocketOwner owner;
 };
 
-struct Candidate {
-  SocketOwner owner;
-  std::set<std::string> listens;  // "tcp/5432"
-  std::size_t connects = 0;       // open connections that it began
-};
-
 struct Unmanaged {
+  struct Candidate {
+    SocketOwner owner;
+    std::set<std::string> listens = {};  // "tcp/5432"
+    std::size_t connects = 0;            // open connections that it began
+  };
   std::vector<Candidate> candidates;     // sorted by kind and name
   std::uint64_t connections = 0;         // open ones between different owners, with a candidate
   std::vector<policy::SeenFlow> denied;  // of these; identical ones are one entry
