@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "survey.hpp"
+#include "first_look.hpp"
 #include "trireme/base/counted.hpp"
 #include "trireme/datapath/table.hpp"
 #include "trireme/kernel/nft.hpp"
@@ -69,7 +69,7 @@ FirstStart look_at_first_start(const policy::Policy& policy, const config::Host&
     found.lines.push_back("Open connections were not checked: " + tree.error().text());
     return found;
   }
-  const Survey survey = look_at_host(*tree, host, kDockerPatience);
+  const FirstLook survey = look_at_host(*tree, host, kDockerPatience);
   policy::Policy enforced = policy;
   enforced.mode = policy::Mode::enforce;
   const policy::NameIndex names(enforced);

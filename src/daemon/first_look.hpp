@@ -13,7 +13,7 @@
 
 namespace trireme::daemon {
 
-struct Survey {
+struct FirstLook {
   std::size_t workloads = 0;             // containers and units that would be under policy
   std::vector<std::string> quarantined;  // containers that would be quarantined, and why
   std::vector<std::string> left_alone;   // containers of engines that are not configured, and why
@@ -25,7 +25,7 @@ struct Survey {
 /// Asks the container engines and reads cgroups and sockets. Waits at most `patience` for an
 /// engine, and asks only if containers run: connecting to Docker's socket can start Docker, which
 /// waits for trireme. Blocks. Needs root.
-[[nodiscard]] Survey look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
-                                  std::chrono::milliseconds patience);
+[[nodiscard]] FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
+                                     std::chrono::milliseconds patience);
 
 }  // namespace trireme::daemon

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "survey.hpp"
+#include "first_look.hpp"
 
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -65,13 +65,13 @@ std::set<policy::Address> addresses_here() {
   return found;
 }
 
-class Surveying {
+class Looking {
  public:
-  Surveying(const kernel::CgroupTree& tree, const config::Host& host) : tree_(tree), host_(host) {
+  Looking(const kernel::CgroupTree& tree, const config::Host& host) : tree_(tree), host_(host) {
     walk("", 0);
   }
 
-  Survey run(std::chrono::milliseconds patience) {
+  FirstLook run(std::chrono::milliseconds patience) {
     add_units();
     add_containers(patience);
     for (const Candidate& candidate : candidates_) {
@@ -252,14 +252,14 @@ class Surveying {
   std::map<Ends, const Candidate*> connections_;
   std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow>
       flows_;
-  Survey result_;
+  FirstLook result_;
 };
 
 }  // namespace
 
-Survey look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
-                    std::chrono::milliseconds patience) {
-  return Surveying(tree, host).run(patience);
+FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
+                       std::chrono::milliseconds patience) {
+  return Looking(tree, host).run(patience);
 }
 
 }  // namespace trireme::daemon
