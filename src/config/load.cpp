@@ -187,6 +187,10 @@ Configuration check(const std::string& directory, KeyFiles keys) {
 }
 
 Configuration load(const std::string& directory, KeyFiles keys) {
+  return load_for(directory, directory, keys);
+}
+
+Configuration load_for(const std::string& target, const std::string& directory, KeyFiles keys) {
   Reporter reporter;
   if (!check_directory(directory, reporter)) {
     return {{}, {}, reporter.take({})};
@@ -199,7 +203,7 @@ Configuration load(const std::string& directory, KeyFiles keys) {
     loader.check_launch(launch);
   }
   name_host(parsed.host);
-  auto trust = read_trust(directory, parsed.trust_files, parsed.host, keys, reporter);
+  auto trust = read_trust(target, parsed.trust_files, parsed.host, keys, reporter);
   return {std::move(parsed.policy),
           std::move(parsed.host),
           reporter.take(file_names(policy, identity)),

@@ -3,7 +3,7 @@
 
 #include "policy_reader.hpp"
 #include "test_runner.hpp"
-#include "trireme/credentials/crypto.hpp"
+#include "trireme/config/file_set.hpp"
 
 namespace trireme::config {
 namespace {
@@ -16,15 +16,6 @@ std::vector<Document> parse_documents(const std::vector<Source>& sources, Report
     }
   }
   return documents;
-}
-
-/// SHA-256 of, for each file: its name, a line feed, its size in bytes, a line feed, its content.
-credentials::Digest digest_of(const std::vector<Source>& sources) {
-  std::string text;
-  for (const Source& source : sources) {
-    text += source.file + "\n" + std::to_string(source.content.size()) + "\n" + source.content;
-  }
-  return credentials::sha256({{reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}});
 }
 
 }  // namespace

@@ -62,6 +62,10 @@ enum class KeyFiles : std::uint8_t { required, optional };
 /// listed in [trust], which credentials::Trust::load() must accept. File names in diagnostics are
 /// relative to DIR.
 [[nodiscard]] Configuration load(const std::string& directory, KeyFiles keys = KeyFiles::required);
+/// Like load(), but as the files would be read in the directory `target`: relative paths in [trust]
+/// are relative to it.
+[[nodiscard]] Configuration load_for(const std::string& target, const std::string& directory,
+                                     KeyFiles keys = KeyFiles::required);
 /// Reads DIR/policy.toml and DIR/policy.d/*.toml with the same diagnostics as load(), then the
 /// sources `more`, and runs every [[test]] of all of them. Reads no identity files.
 [[nodiscard]] Configuration load_policy(const std::string& directory,
