@@ -61,7 +61,14 @@ Status Daemon::prepare() {
     }
   }
 
-  settings_ = Settings::open(options_.config_dir, options_.runtime_dir);
+  changes_ = std::make_unique<Changes>(options_.state_dir, options_.config_dir, problems_);
+  const auto instead = changes_->open(options_.runtime_dir);
+  if (!instead) {
+    return tl::unexpected(instead.error());
+  }
+  settings_ = *instead ? Settings::open_instead(options_.config_dir, options_.runtime_dir,
+                                                (*instead)->files, (*instead)->reason)
+                       : Settings::open(options_.config_dir, options_.runtime_dir);
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }
@@ -326,6 +333,7 @@ Status Daemon::serve() {
         return apply(std::move(policy), std::move(host), std::move(trust));
       },
       [this] {
+        changes_->note_load();
         metrics_->listen(settings_->host()->metrics_listen);
         note_saved_ruleset();
         update_systemd_status();
@@ -333,6 +341,7 @@ Status Daemon::serve() {
   if (!followed) {
     return followed;
   }
+  changes_->follow(*settings_);
   auto server = control::Server::listen(loop_->get(), control::socket_path(options_.runtime_dir));
   if (!server) {
     return tl::unexpected(server.error());

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "changes.hpp"
 #include "flow_feed.hpp"
 #include "local_watch.hpp"
 #include "metrics_service.hpp"
@@ -36,6 +37,7 @@ enum class CgroupDriver : std::uint8_t { automatic, systemd, cgroupfs };
 struct Options {
   std::string config_dir = TRIREME_SYSCONFDIR;
   std::string runtime_dir;
+  std::string state_dir = TRIREME_STATEDIR;
   CgroupDriver driver = CgroupDriver::automatic;
   bool foreground = false;
   std::string log_level = "info";
@@ -56,6 +58,7 @@ class Daemon {
   // For the control methods and metrics.
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] Settings& settings() { return *settings_; }
+  [[nodiscard]] Changes& changes() { return *changes_; }
   [[nodiscard]] workload::Registry& registry() { return *registry_; }
   [[nodiscard]] systemd::Launcher& launcher() { return *launcher_; }
   [[nodiscard]] systemd::UnitSource& units() { return *units_; }
@@ -112,6 +115,7 @@ class Daemon {
   Fd lock_;
   Problems problems_;
   std::unique_ptr<Settings> settings_;
+  std::unique_ptr<Changes> changes_;
   std::unique_ptr<kernel::CgroupTree> tree_;
   policy::Numbers numbers_;
   std::unique_ptr<Tokens> tokens_;
@@ -143,6 +147,10 @@ class Daemon {
 
 /// Registers every method of control/methods.hpp.
 void register_methods(control::Server& server, Daemon& daemon);
+/// The part that changes the configuration on disk, and its history.
+void register_change_methods(control::Server& server, Daemon& daemon);
+/// "pending" of the method status: null, or what waits for confirmation.
+[[nodiscard]] nlohmann::json pending_json(const Changes& changes);
 
 /// Prometheus exposition format 0.0.4.
 [[nodiscard]] std::string metrics_text(Daemon& daemon);

@@ -56,6 +56,9 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--runtime-dir", options.runtime_dir, "directory of the control socket")
       ->capture_default_str();
+  app.add_option("--state-dir", options.state_dir,
+                 "directory of the policy history and of changes that wait for confirmation")
+      ->capture_default_str();
   const std::map<std::string, CgroupDriver> drivers = {{"auto", CgroupDriver::automatic},
                                                        {"systemd", CgroupDriver::systemd},
                                                        {"cgroupfs", CgroupDriver::cgroupfs}};
@@ -77,8 +80,9 @@ int run(int argc, char** argv) {
   if (options.check) {
     return check(options.config_dir);
   }
-  // trirectl gets this path from the daemon and may have another working directory.
+  // trirectl gets these paths from the daemon and may have another working directory.
   options.config_dir = std::filesystem::absolute(options.config_dir);
+  options.state_dir = std::filesystem::absolute(options.state_dir);
   if (const Status ready = set_up_log(options.log_level, options.foreground); !ready) {
     return complain(ready.error());
   }

@@ -142,12 +142,15 @@ json status_json(Daemon& daemon) {
            {{"directory", settings.directory()},
             {"generation", settings.generation()},
             {"digest", policy::hex(settings.policy()->digest)},
+            {"identity_digest", digests_of(settings.files()).identity},
             {"rules", settings.policy()->rules.size()},
             {"loaded",
              fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
                          fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
             {"errors", settings.errors()},
             {"warnings", daemon.warnings()}}},
+          {"pending", pending_json(daemon.changes())},
+          {"state_directory", daemon.changes().state_dir()},
           {"workloads", counts},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
@@ -162,15 +165,15 @@ json status_json(Daemon& daemon) {
 }
 
 json policy_json(const Settings& settings) {
-  json sources = json::array();
-  for (const config::Source& source : settings.policy_sources()) {
-    sources.push_back({{"file", source.file}, {"content", source.content}});
-  }
+  const config::FileSet files = settings.files();
+  json sources = to_json(files);
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
+          {"identity_digest", digests_of(files).identity},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
-          {"sources", std::move(sources)}};
+          {"sources", std::move(sources["policy"])},
+          {"identity_sources", std::move(sources["identity"])}};
 }
 
 Result<json> connections_json(Daemon& daemon, const json& params) {
@@ -401,6 +404,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
             answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
   server.on(method::words, Access::root,
             answer([&daemon](const json&) { return words_json(daemon); }));
+  register_change_methods(server, daemon);
 }
 
 }  // namespace trireme::daemon

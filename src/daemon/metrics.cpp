@@ -70,6 +70,15 @@ void policy_in_force(Exposition& page, Daemon& daemon) {
              settings.errors().size());
   page.gauge("trireme_policy_warnings", "Warnings of the policy in force.",
              daemon.warnings().size());
+  page.gauge("trireme_policy_unconfirmed",
+             "1 while a policy waits for 'trirectl policy confirm', else 0.",
+             daemon.changes().waiting() ? 1 : 0);
+  page.counters("trireme_policy_changes_total",
+                "Changes by 'trirectl policy apply', 'confirm' and 'rollback'; expired: rolled "
+                "back because they were not confirmed.");
+  for (const auto& [what, count] : daemon.changes().counts()) {
+    page.sample({{"change", what}}, count);
+  }
   page.counters("trireme_reloads_total", "Reloads by result.");
   page.sample({{"result", "applied"}}, settings.reloads());
   page.sample({{"result", "refused"}}, settings.failed_reloads());

@@ -107,6 +107,7 @@ void Daemon::finish_turn() {
 }
 
 void Daemon::pass_second() {
+  changes_->tick();
   proved_->look(points_->all());
   note_conntrack();
   note_crowding();

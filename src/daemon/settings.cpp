@@ -46,6 +46,16 @@ std::unique_ptr<Settings> Settings::open(const std::string& directory,
   return settings;
 }
 
+std::unique_ptr<Settings> Settings::open_instead(const std::string& directory,
+                                                 const std::string& runtime_dir,
+                                                 const config::FileSet& files,
+                                                 const Error& reason) {
+  std::unique_ptr<Settings> settings(
+      new Settings(directory, runtime_dir, config::Watcher::open(directory)));
+  std::ignore = settings->enforce_instead(files, reason);
+  return settings;
+}
+
 Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outcome) {
   loop_ = loop;
   apply_ = std::move(apply);
@@ -151,36 +161,56 @@ Status Settings::load() {
     errors_.push_back("the policy is valid but cannot be applied: " + taken.error().text());
     return fail(errors_.back());
   }
-  if (Status kept = keep_last_good(runtime_dir_, configuration); !kept) {
+  if (Status kept = keep_last_good(runtime_dir_, files_of(configuration)); !kept) {
     spdlog::error("{}", kept.error().text());
   }
   return {};
 }
 
-/// Uses the last valid files. They have only the paths of keys, so the keys are read from disk.
+/// Uses the last valid files.
 void Settings::fall_back() {
-  auto last_good = read_last_good(runtime_dir_);
-  if (!last_good) {
-    return;
+  if (auto last_good = read_last_good(runtime_dir_)) {
+    std::ignore = use(std::move(*last_good));
   }
-  config::complete(directory_, *last_good);
+}
+
+/// Uses the result of config::parse(). It has only the paths of keys, so the keys are read from
+/// disk.
+Status Settings::use(config::Configuration files) {
+  config::complete(directory_, files);
   const auto is_error = [](const config::Diagnostic& diagnostic) {
     return diagnostic.severity == config::Diagnostic::Severity::error;
   };
-  if (!last_good->valid()) {
+  if (!files.valid()) {
     errors_.emplace_back("the keys of [trust] cannot be used either: remote hosts stay unlabeled");
-    for (const config::Diagnostic& diagnostic : last_good->diagnostics) {
+    for (const config::Diagnostic& diagnostic : files.diagnostics) {
       if (is_error(diagnostic)) {
         errors_.push_back(diagnostic.text());
       }
     }
-    std::erase_if(last_good->diagnostics, is_error);
-    last_good->trust = {};
+    std::erase_if(files.diagnostics, is_error);
+    files.trust = {};
   }
-  if (Status taken = take(std::move(*last_good)); !taken) {
+  Status taken = take(std::move(files));
+  if (!taken) {
     errors_.push_back(taken.error().text());
   }
   watch_trust_files();
+  return taken;
+}
+
+Status Settings::enforce_instead(const config::FileSet& files, const Error& reason) {
+  errors_ = {reason.text()};
+  if (Status used = use(config::parse(files.policy, files.identity)); !used) {
+    return used;
+  }
+  if (Status kept = keep_last_good(runtime_dir_, files); !kept) {
+    spdlog::error("{}", kept.error().text());
+  }
+  if (outcome_) {
+    outcome_();
+  }
+  return {};
 }
 
 Status Settings::take(config::Configuration configuration) {
@@ -200,6 +230,7 @@ Status Settings::take(config::Configuration configuration) {
   host_ = std::move(host);
   trust_ = std::move(*trust);
   policy_sources_ = std::move(configuration.policy_sources);
+  identity_sources_ = std::move(configuration.identity_sources);
   warnings_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     warnings_.push_back(diagnostic.text());
@@ -214,7 +245,12 @@ Status Settings::reload() {
   if (quiet_.is_open()) {
     quiet_.disarm();
   }
-  Status done = load();
+  Status done = before_reload ? before_reload() : Status{};
+  if (done) {
+    done = load();
+  } else {
+    errors_ = {done.error().text()};
+  }
   (done ? reloads_ : failed_reloads_)++;
   if (done) {
     spdlog::info("{}: generation {} in force, {}, digest {}", directory_, generation_,
@@ -226,6 +262,13 @@ Status Settings::reload() {
   }
   outcome_();
   return done;
+}
+
+Status Settings::reload_written() {
+  // In this order: what is saved after the events were taken causes new ones.
+  std::ignore = watcher_.drain();
+  std::ignore = watcher_.poll();
+  return reload();
 }
 
 }  // namespace trireme::daemon

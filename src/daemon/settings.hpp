@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "trireme/base/event.hpp"
+#include "trireme/config/file_set.hpp"
 #include "trireme/config/loader.hpp"
 #include "trireme/config/watcher.hpp"
 
@@ -25,6 +26,15 @@ class Settings {
   /// they cannot be used, remote hosts stay unlabeled, and errors() says so.
   [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
                                                       const std::string& runtime_dir);
+  /// Puts `files` in force instead of those on disk, and saves them as the last valid ones. They
+  /// were valid before: keys that cannot be used are reported as by open(). `reason` becomes the
+  /// first of errors().
+  Status enforce_instead(const config::FileSet& files, const Error& reason);
+  /// The same at the start, where open() would read the files on disk.
+  [[nodiscard]] static std::unique_ptr<Settings> open_instead(const std::string& directory,
+                                                              const std::string& runtime_dir,
+                                                              const config::FileSet& files,
+                                                              const Error& reason);
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
 
@@ -38,6 +48,12 @@ class Settings {
   /// Reads all files again and puts them in force. On error, nothing has changed, and the message
   /// has every diagnostic, one per line.
   Status reload();
+  /// reload() after this process has written the files: what it wrote causes no further reload. A
+  /// save by another program, at whatever moment, is either read now or causes one.
+  Status reload_written();
+  /// Called before each reload. If it returns an error, the files are not read, and the reload
+  /// fails.
+  std::function<Status()> before_reload;
 
   /// The reason if changes on disk can only be found by polling.
   [[nodiscard]] const std::optional<Error>& problem() const { return watcher_.problem(); }
@@ -49,6 +65,10 @@ class Settings {
   [[nodiscard]] const std::vector<config::Source>& policy_sources() const {
     return policy_sources_;
   }
+  [[nodiscard]] const std::vector<config::Source>& identity_sources() const {
+    return identity_sources_;
+  }
+  [[nodiscard]] config::FileSet files() const { return {policy_sources_, identity_sources_}; }
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
   [[nodiscard]] std::chrono::system_clock::time_point loaded() const { return loaded_; }
   [[nodiscard]] const std::vector<std::string>& errors() const {
@@ -74,6 +94,7 @@ class Settings {
   bool watch_trust_files();
   Status load();
   void fall_back();
+  Status use(config::Configuration files);
   Status take(config::Configuration configuration);
 
   std::string directory_;
@@ -92,6 +113,7 @@ class Settings {
   config::TrustSettings named_;       // [trust] of the files on disk, valid or not
   std::vector<std::string> watched_;  // files of [trust] that are watched
   std::vector<config::Source> policy_sources_;
+  std::vector<config::Source> identity_sources_;
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
   std::vector<std::string> errors_;

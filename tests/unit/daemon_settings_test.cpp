@@ -203,10 +203,7 @@ TEST_F(LastGood, IsWhatWasKept) {
   const std::vector<config::Source> policy = {{"policy.toml", kOneRule},
                                               {"policy.d/x.toml", "# \xC3\xA4 \"quoted\"\n"}};
   const std::vector<config::Source> identity = {{"identity.toml", "[host]\nname = \"here\"\n"}};
-  config::Configuration configuration = config::parse(policy, identity);
-  configuration.policy_sources = policy;
-  configuration.identity_sources = identity;
-  ASSERT_TRUE(keep_last_good(run_.path(), configuration));
+  ASSERT_TRUE(keep_last_good(run_.path(), {policy, identity}));
   struct stat info {};
   ASSERT_EQ(::stat(file().c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777U, 0600U);
@@ -217,13 +214,12 @@ TEST_F(LastGood, IsWhatWasKept) {
 }
 
 TEST_F(LastGood, ALaterOneReplacesIt) {
-  config::Configuration configuration;
-  configuration.policy_sources = {{"policy.toml", kOneRule}};
-  ASSERT_TRUE(keep_last_good(run_.path(), configuration));
-  configuration.policy_sources = {{"policy.toml", std::string(kOneRule) + kOneRule}};
-  ASSERT_TRUE(keep_last_good(run_.path(), configuration));
+  config::FileSet files{.policy = {{"policy.toml", kOneRule}}, .identity = {}};
+  ASSERT_TRUE(keep_last_good(run_.path(), files));
+  files.policy = {{"policy.toml", std::string(kOneRule) + kOneRule}};
+  ASSERT_TRUE(keep_last_good(run_.path(), files));
   EXPECT_THAT(read_last_good(run_.path())->policy.rules, SizeIs(2));
-  EXPECT_FALSE(keep_last_good(run_.path("missing"), configuration));
+  EXPECT_FALSE(keep_last_good(run_.path("missing"), files));
 }
 
 TEST_F(LastGood, IsNoneWhereItCannotBeRead) {

@@ -16,8 +16,12 @@ namespace trireme::control::method {
 
 /// params {} -> {"version": "0.1.0", "mode": "enforce|audit", "uptime_seconds": 12,
 ///   "policy": {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
-///              "rules": 2, "loaded": "2026-01-31T12:00:00Z",
+///              "identity_digest": "<64 hex digits>", "rules": 2, "loaded": "2026-01-31T12:00:00Z",
 ///              "errors": ["policy.toml:1:1: ..."], "warnings": []},
+///   "pending": null, or {"confirm_until": "2026-01-31T12:01:00Z", "seconds_left": 42,
+///               "user": "alice", "digest": "<64 hex digits>", "identity_digest": "...",
+///               "rollback_digest": "<64 hex digits>"}: an apply that waits for confirm,
+///   "state_directory": "/var/lib/trireme",
 ///   "workloads": {"enforced": 1, "quarantined": 0, "unenforced": 0},
 ///   "sources": {"docker": "connected, 2 containers", "units": "..."},
 ///   "tokens": {"queues": "the kernel's queue mechanism as text, or none", "threads": 2,
@@ -87,9 +91,35 @@ inline constexpr const char* flows = "flows";
 inline constexpr const char* connections = "connections";
 
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
-/// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}]}: the files of
-/// the policy in force, as they were read. Root only.
+/// "identity_digest": "<64 hex digits>", "mode": "enforce|audit",
+/// "sources": [{"file": "policy.toml", "content": "..."}], "identity_sources": [...]}: the files of
+/// the configuration in force, as they were read. Root only.
 inline constexpr const char* policy = "policy";
+
+/// params {"staged": "NAME", "digest": "<64 hex digits>", "identity_digest": "...",
+/// "over_digest": "...", "over_identity_digest": "...", "confirm": 60} -> {"generation": 4,
+/// "digest": "<64 hex digits>", "identity_digest": "...", "rules": 2,
+/// "confirm_until": "2026-01-31T12:01:00Z", or null, "warnings": []}: replaces the files of the
+/// configuration directory by those in STATE-DIRECTORY/staged/NAME, and loads them. The digests are
+/// of these files, and of the files in force with which the caller has compared them; if one
+/// differs, it is an error. With "confirm" (seconds, at most 86400), the change is rolled back
+/// unless `confirm` is called in that time. On error, nothing has changed. Root only.
+inline constexpr const char* apply = "apply";
+
+/// params {} -> as `apply`. Errors: nothing waits for confirmation, or the time has passed. Root
+/// only.
+inline constexpr const char* confirm = "confirm";
+
+/// params {"digest": "first digits of a policy digest, or of both digests with a colon between
+/// them; absent or empty: the configuration before"} -> as `apply`. Ends an `apply` that waits for
+/// confirmation. Root only.
+inline constexpr const char* rollback = "rollback";
+
+/// params {} -> [{"digest": "<64 hex digits>", "identity_digest": "...",
+/// "time": "2026-01-31T12:00:00Z", "user": "alice", or null if it is not known,
+/// "how": "start|save|apply|rollback", "rules": 2, "in_force": true, "rolled_back": false}, ...]:
+/// the last 20 configurations that were in force, newest first. Root only.
+inline constexpr const char* history = "history";
 
 /// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: the words that
 /// shell completion offers. Root only.
