@@ -4,10 +4,8 @@
 #include <charconv>
 
 namespace trireme::cli {
-namespace {
 
-/// Parses "90", "90s", "15m", "2h" or "7d"; returns seconds.
-Result<std::uint64_t> seconds_of(const std::string& text) {
+Result<std::uint64_t> parse_time_span(const std::string& text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string unit(end, text.data() + text.size());
@@ -22,8 +20,6 @@ Result<std::uint64_t> seconds_of(const std::string& text) {
   }
   return number * factor;
 }
-
-}  // namespace
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query) {
   command.add_option("--from", query->from, "only from this endpoint")->allow_extra_args(false);
@@ -44,7 +40,7 @@ Result<nlohmann::json> flow_params(const FlowQuery& query) {
       {"verdict", query.verdicts}, {"from", query.from},  {"to", query.to},
       {"with", query.with},        {"port", query.ports}, {"protocol", query.protocols}};
   if (!query.since.empty()) {
-    const auto seconds = seconds_of(query.since);
+    const auto seconds = parse_time_span(query.since);
     if (!seconds) {
       return tl::unexpected(seconds.error());
     }

@@ -16,6 +16,10 @@ struct FlowQuery {
 };
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query);
+
+/// Parses "90", "90s", "15m", "2h" or "7d"; returns seconds.
+[[nodiscard]] Result<std::uint64_t> parse_time_span(const std::string& text);
+
 /// The query as parameters of the control method `flows`. Errors: --since is not a time span.
 [[nodiscard]] Result<nlohmann::json> flow_params(const FlowQuery& query);
 

@@ -6,6 +6,7 @@
 
 #include "diagnostics.hpp"
 #include "loaded.hpp"
+#include "policy_diff.hpp"
 #include "table.hpp"
 #include "trireme/policy/diff.hpp"
 #include "trireme/policy/explain.hpp"
@@ -142,46 +143,7 @@ void print_key_warnings(const config::Configuration& configuration) {
   }
 }
 
-int run_diff(const Globals& globals, const std::string& directory) {
-  const auto configuration = config::load(directory, config::KeyFiles::optional);
-  if (!configuration.valid()) {
-    if (globals.json) {
-      print_json({{"error", {{"message", directory + " is invalid"}, {"hint", ""}}},
-                  {"diagnostics", to_json(configuration.diagnostics)}});
-    }
-    for (const auto& diagnostic : configuration.diagnostics) {
-      fmt::print(stderr, "{}\n", diagnostic.text());
-    }
-    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", directory);
-    return kNo;
-  }
-  print_key_warnings(configuration);
-  const auto policy = loaded_policy(globals);
-  if (!policy) {
-    return report(globals, policy.error());
-  }
-  auto present = present_parties(globals);
-  std::uint64_t unknown = 0;
-  const auto live = live_flows(globals, &unknown);
-  if (!present || !live) {
-    return report(globals, present ? live.error() : present.error());
-  }
-  const auto diff = policy::diff(*policy, configuration.policy, std::move(*present), *live);
-  if (globals.json) {
-    json shown = diff_json(diff);
-    shown["live_flows_unknown"] = unknown;
-    print_json(shown);
-    return diff.empty() ? kYes : kNo;
-  }
-  if (diff.empty()) {
-    fmt::print("no change for any current workload\n");
-    return kYes;
-  }
-  if (diff.settings.empty() && diff.access.empty() && diff.live_cut == 0) {
-    fmt::print("no change for any current workload; {}\n",
-               diff.rules == 1 ? "1 rule differs" : fmt::format("{} rules differ", diff.rules));
-    return kNo;
-  }
+void print_diff(const policy::PolicyDiff& diff, std::uint64_t unknown) {
   for (const std::string& line : diff.settings) {
     fmt::print("{}\n", line);
   }
@@ -196,10 +158,59 @@ int run_diff(const Globals& globals, const std::string& directory) {
         "suggest'\n",
         unknown, unknown == 1 ? "connection was" : "connections were");
   }
-  return kNo;
+}
+
+int run_diff(const Globals& globals, const std::string& directory) {
+  const auto configuration = config::load(directory, config::KeyFiles::optional);
+  if (!configuration.valid()) {
+    if (globals.json) {
+      print_json({{"error", {{"message", directory + " is invalid"}, {"hint", ""}}},
+                  {"diagnostics", to_json(configuration.diagnostics)}});
+    }
+    for (const auto& diagnostic : configuration.diagnostics) {
+      fmt::print(stderr, "{}\n", diagnostic.text());
+    }
+    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", directory);
+    return kNo;
+  }
+  print_key_warnings(configuration);
+  return show_diff(globals, configuration) == Compared::same ? kYes : kNo;
 }
 
 }  // namespace
+
+Compared show_diff(const Globals& globals, const config::Configuration& configuration) {
+  const auto policy = loaded_policy(globals);
+  if (!policy) {
+    report(globals, policy.error());
+    return Compared::failed;
+  }
+  auto present = present_parties(globals);
+  std::uint64_t unknown = 0;
+  const auto live = live_flows(globals, &unknown);
+  if (!present || !live) {
+    report(globals, present ? live.error() : present.error());
+    return Compared::failed;
+  }
+  const auto diff = policy::diff(*policy, configuration.policy, std::move(*present), *live);
+  if (globals.json) {
+    json shown = diff_json(diff);
+    shown["live_flows_unknown"] = unknown;
+    print_json(shown);
+    return diff.empty() ? Compared::same : Compared::differs;
+  }
+  if (diff.empty()) {
+    fmt::print("no change for any current workload\n");
+    return Compared::same;
+  }
+  if (diff.settings.empty() && diff.access.empty() && diff.live_cut == 0) {
+    fmt::print("no change for any current workload; {}\n",
+               diff.rules == 1 ? "1 rule differs" : fmt::format("{} rules differ", diff.rules));
+    return Compared::differs;
+  }
+  print_diff(diff, unknown);
+  return Compared::differs;
+}
 
 void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =

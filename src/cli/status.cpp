@@ -87,12 +87,27 @@ void print_policy(const json& policy) {
   print_list(policy.value("warnings", json::array()), "warnings");
 }
 
+/// A change that waits for `policy confirm`.
+void print_pending(const json& pending) {
+  if (!pending.is_object()) {
+    return;
+  }
+  const auto left = pending.value("seconds_left", 0);
+  print_field(
+      "pending",
+      fmt::format("applied by {}; rolled back to digest {} at {} ({} {}) unless confirmed: "
+                  "trirectl policy confirm",
+                  pending.value("user", "?"), pending.value("rollback_digest", "?").substr(0, 16),
+                  pending.value("confirm_until", "?"), left, left == 1 ? "second" : "seconds"));
+}
+
 void print_status(const json& status) {
   print_field("trireme", status.value("version", "?"));
   const std::string mode = status.value("mode", "?");
   fmt::print("{:<12} {}{}\n", "mode", paint_verdict(mode, mode),
              mode == "audit" ? ": nothing is blocked; would-be refusals are logged" : "");
   print_policy(status.value("policy", json::object()));
+  print_pending(status.value("pending", json()));
   if (const json counts = status.value("workloads", json()); counts.is_object()) {
     print_field(
         "workloads",

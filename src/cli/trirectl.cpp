@@ -23,7 +23,7 @@ int run(int argc, char** argv) {
   add_flows(app, globals, action);
   add_reload(app, globals, action);
   CLI::App* policy =
-      app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");
+      app.add_subcommand("policy", "Check, test, explain, compare, apply, suggest and draw policy");
   policy->require_subcommand(1);
   add_globals(*policy, globals);
   add_policy_check(*policy, globals, action);
@@ -31,6 +31,10 @@ int run(int argc, char** argv) {
   add_policy_explain(*policy, globals, action);
   add_policy_convert(*policy, globals, action);
   add_policy_diff(*policy, globals, action);
+  add_policy_apply(*policy, globals, action);
+  add_policy_confirm(*policy, globals, action);
+  add_policy_history(*policy, globals, action);
+  add_policy_rollback(*policy, globals, action);
   add_policy_suggest(*policy, globals, action);
   add_policy_graph(*policy, globals, action);
   add_pki(app, globals, action);
