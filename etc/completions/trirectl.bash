@@ -28,7 +28,7 @@ _trirectl() {
     return
   fi
   case $previous in
-    --config-dir | --runtime-dir | --out | check | diff | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --config-dir | --runtime-dir | --out | check | diff | apply | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --from | --to | --with)
       mapfile -t COMPREPLY < <(compgen -W "@host @world $(trirectl words workloads labels networks 2>/dev/null)" -- "$word")
       return
@@ -38,6 +38,7 @@ _trirectl() {
     --format) mapfile -t COMPREPLY < <(compgen -W 'dot svg html json' -- "$word"); return ;;
     --port) mapfile -t COMPREPLY < <(compgen -W 'tcp/ udp/ icmp icmpv6' -- "$word"); return ;;
     --since) mapfile -t COMPREPLY < <(compgen -W '15m 1h 1d 7d' -- "$word"); return ;;
+    --confirm) mapfile -t COMPREPLY < <(compgen -W '60s 5m' -- "$word"); return ;;
     --limit | -n | --name | --host | --labels | --days) return ;;
   esac
   if [[ $previous == convert ]]; then
@@ -46,7 +47,7 @@ _trirectl() {
   fi
   case $place:$command in
     1:*) words="status workloads flows reload policy pki metrics flush --version $common" ;;
-    2:policy) words="check test explain diff suggest graph convert $common" ;;
+    2:policy) words="check test explain diff apply confirm history rollback suggest graph convert $common" ;;
     2:pki) words='init issue psk --json --help' ;;
     *:pki)
       if [[ $sub == psk && $word != -* ]]; then
@@ -64,6 +65,7 @@ _trirectl() {
       words=$common
       case $sub in
         explain) words+=' --from --to --port' ;;
+        apply) words+=' --confirm --yes' ;;
         suggest) words+=" --denied $ends" ;;
         graph) words+=' --format' ;;
         test)

@@ -18,9 +18,9 @@ complete -c trirectl -n __trirectl_first -a policy -d 'Check, test, explain, com
 complete -c trirectl -n __trirectl_first -a pki -d 'Create certificates and secrets'
 complete -c trirectl -n __trirectl_first -a metrics -d 'Print counters for Prometheus'
 complete -c trirectl -n __trirectl_first -a flush -d 'Remove all rules (daemon must be stopped)'
-complete -c trirectl -n '__trirectl_in policy; and not __trirectl_in check test explain diff suggest graph convert' -a 'check test explain diff suggest graph convert'
+complete -c trirectl -n '__trirectl_in policy; and not __trirectl_in check test explain diff apply confirm history rollback suggest graph convert' -a 'check test explain diff apply confirm history rollback suggest graph convert'
 complete -c trirectl -n '__trirectl_in pki; and not __trirectl_in init issue psk' -a 'init issue psk'
-complete -c trirectl -n '__trirectl_in init issue check diff' -a '(__fish_complete_directories)'
+complete -c trirectl -n '__trirectl_in init issue check diff apply' -a '(__fish_complete_directories)'
 complete -c trirectl -n '__trirectl_in psk test convert' -F
 complete -c trirectl -n '__trirectl_in init' -l name -x
 complete -c trirectl -n '__trirectl_in issue' -l host -x
@@ -40,6 +40,8 @@ complete -c trirectl -n '__trirectl_in flows suggest' -l with -x -a '(__trirectl
 complete -c trirectl -n '__trirectl_in flows suggest' -l protocol -x -a 'tcp udp icmp icmpv6'
 complete -c trirectl -n '__trirectl_in flows suggest' -l since -x -a '15m 1h 1d 7d'
 complete -c trirectl -n '__trirectl_in flows suggest explain' -l port -x -a 'tcp/ udp/ icmp icmpv6'
+complete -c trirectl -n '__trirectl_in apply' -l confirm -x -a '60s 5m'
+complete -c trirectl -n '__trirectl_in apply' -l yes -d 'Do not ask'
 complete -c trirectl -n '__trirectl_in graph' -l format -x -a 'dot svg html json'
 complete -c trirectl -l json -d 'Print JSON for programs'
 complete -c trirectl -l runtime-dir -x -a '(__fish_complete_directories)'
