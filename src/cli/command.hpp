@@ -41,6 +41,7 @@ CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& nam
 void add_status(CLI::App& parent, Globals& globals, Action& action);
 void add_workloads(CLI::App& parent, Globals& globals, Action& action);
 void add_flows(CLI::App& parent, Globals& globals, Action& action);
+void add_rules(CLI::App& parent, Globals& globals, Action& action);
 void add_reload(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action);

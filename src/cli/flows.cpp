@@ -24,6 +24,7 @@ struct FlowOptions {
   bool follow = false;
   bool summary = false;
   bool live = false;
+  bool all = false;
   bool verbose = false;
   unsigned limit = 100;
 };
@@ -140,6 +141,7 @@ int run_flows(const Globals& globals, const FlowOptions& options) {
     return report(globals, params.error());
   }
   (*params)["limit"] = options.limit;
+  (*params)["all"] = options.all;
   return options.live      ? run_live(globals, options, std::move(*params))
          : options.summary ? run_summary(globals, std::move(*params))
                            : run_list(globals, options, std::move(*params));
@@ -156,6 +158,9 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
                                     "group identical flows, most frequent first");
   auto* live =
       command->add_flag("-L,--live", options->live, "open connections, identical ones grouped");
+  auto* all = command->add_flag("-a,--all", options->all,
+                                "allowed flows too, each kind sampled once a minute");
+  all->excludes(live);
   summary->excludes(follow);
   live->excludes(follow)->excludes(summary);
   command->add_flag("-v,--verbose", options->verbose, "show addresses, rules and reasons in full");
@@ -170,6 +175,8 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
       "An endpoint is a workload's name ('web*' matches several), a selector like\n"
       "app=web,env=prod, @host, @world, @NAME of a [[network]], an address or a CIDR.\n"
       "Different filters are ANDed; repeated filters are ORed.\n"
+      "An allowed flow with --all is a sample: the same endpoints and port are reported at\n"
+      "most once a minute, and at most 50 flows a second in a network namespace.\n"
       "Output is one flow per line; with --json, one object per line.");
   command->callback([&globals, &action, options] {
     action = [&globals, options] { return run_flows(globals, *options); };

@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
   add_status(app, globals, action);
   add_workloads(app, globals, action);
   add_flows(app, globals, action);
+  add_rules(app, globals, action);
   add_reload(app, globals, action);
   CLI::App* policy =
       app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");

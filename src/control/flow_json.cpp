@@ -111,6 +111,9 @@ json to_json(const Flow& flow) {
   if (!flow.cause.empty()) {
     result["cause"] = flow.cause;
   }
+  if (flow.sampled) {
+    result["sampled"] = true;
+  }
   return result;
 }
 

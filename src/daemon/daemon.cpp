@@ -75,6 +75,7 @@ Status Daemon::prepare() {
   if (!settings_->errors().empty()) {
     spdlog::error("invalid configuration in {}; enforcing the last valid one", options_.config_dir);
   }
+  flows_.hits().use(*settings_->policy(), std::chrono::system_clock::now());
   for (const std::string& line :
        look_at_first_start(*settings_->policy(), *settings_->host()).lines) {
     spdlog::warn("{}", line);
@@ -363,12 +364,13 @@ Status Daemon::run() {
   return ended;
 }
 
-Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
+Status Daemon::apply(const std::shared_ptr<const policy::Policy>& policy,
                      std::shared_ptr<const config::Host> host,
                      std::shared_ptr<const credentials::Trust> trust) {
-  if (Status applied = points_->apply(std::move(policy)); !applied) {
+  if (Status applied = points_->apply(policy); !applied) {
     return applied;
   }
+  flows_.hits().use(*policy, std::chrono::system_clock::now());
   tokens_->set_trust(trust);
   use(host, *trust);
   revocation_->look_twice(points_->all());

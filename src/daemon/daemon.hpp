@@ -83,7 +83,7 @@ class Daemon {
   Status open_scopes();
   Status enforce();
   Status serve();
-  Status apply(std::shared_ptr<const policy::Policy> policy,
+  Status apply(const std::shared_ptr<const policy::Policy>& policy,
                std::shared_ptr<const config::Host> host,
                std::shared_ptr<const credentials::Trust> trust);
   Status open_points();

@@ -26,6 +26,10 @@ std::string why(const policy::Flow& flow) {
   return flow.rule.empty() ? "no_rule" : "rule";
 }
 
+/// Sampled flows are more, and matter less. They never displace others: their store is their own.
+constexpr control::FlowStore::Limits kSampleLimits = {
+    .recent = 4096, .tallies = 4096, .bytes = 4U << 20U};
+
 /// Answers with these flows or tallies. Copies them first, because the store can change while the
 /// caller reads.
 template <typename Item>
@@ -44,7 +48,15 @@ void send_items(const std::vector<const Item*>& found, std::size_t left_out,
 
 }  // namespace
 
+FlowFeed::FlowFeed() : samples_(kSampleLimits) {}
+
 void FlowFeed::take(policy::Flow taken) {
+  hits_.count(taken);
+  if (taken.sampled) {
+    sampled_++;
+    send_to_followers(samples_.add(std::move(taken)));
+    return;
+  }
   const policy::Flow& flow = store_.add(std::move(taken));
   counts_[{policy::text(flow.verdict), why(flow)}]++;
   send_to_followers(flow);
@@ -60,7 +72,7 @@ void FlowFeed::send_to_followers(const policy::Flow& flow) {
   std::erase_if(followers_, [](const Follower& follower) { return !follower.reply.open(); });
   json line;  // built at most once, when the first follower needs it
   for (const Follower& follower : followers_) {
-    if (follower.filter.matches(flow)) {
+    if ((follower.all || !flow.sampled) && follower.filter.matches(flow)) {
       if (line.is_null()) {
         line = control::to_json(flow);
       }
@@ -77,17 +89,31 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
     return;
   }
   const auto limit = params.value("limit", kLimit);
+  const bool all = params.value("all", false);
   if (params.value("summary", false)) {
     std::size_t left_out = 0;
-    const auto found = store_.tallies(*filter, limit, &left_out);
+    auto found = store_.tallies(*filter, limit, &left_out);
+    if (all) {
+      std::size_t more = 0;
+      std::ranges::copy(samples_.tallies(*filter, limit, &more), std::back_inserter(found));
+      std::ranges::stable_sort(found, std::ranges::greater(), &control::FlowTally::count);
+      left_out += more + found.size() - std::min(found.size(), limit);
+      found.resize(std::min(found.size(), limit));
+    }
     send_items(found, left_out, reply);
     return;
   }
-  const auto found = store_.recent(*filter, limit);
+  auto found = store_.recent(*filter, limit);
+  if (all) {
+    std::ranges::copy(samples_.recent(*filter, limit), std::back_inserter(found));
+    std::ranges::stable_sort(found, {}, &policy::Flow::time);
+    const std::size_t over = found.size() - std::min(found.size(), limit);
+    found.erase(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(over));
+  }
   if (params.value("follow", false)) {
     std::ranges::for_each(found,
                           [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
-    followers_.push_back({reply, std::move(*filter)});
+    followers_.push_back({reply, std::move(*filter), all});
   } else {
     send_items(found, 0, reply);
   }

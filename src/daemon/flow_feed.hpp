@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends denied, audited and logged flows to the journal and to `trirectl flows`. Keeps the newest
-// ones, and sends each to followers immediately.
+// Sends denied, audited and logged flows to the journal and to `trirectl flows`, sampled flows to
+// `trirectl flows --all` only. Keeps the newest ones, sends each to followers immediately, and
+// counts for each rule how many it has decided.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,13 @@
 
 #include "trireme/control/flow.hpp"
 #include "trireme/control/server.hpp"
+#include "trireme/policy/rule_hits.hpp"
 
 namespace trireme::daemon {
 
 class FlowFeed {
  public:
+  FlowFeed();
   /// Adds a flow, reported by a rule, by the gate or by a handshake.
   void take(policy::Flow flow);
   /// Answers the method `flows`. Network names in `params` refer to `policy`.
@@ -27,6 +30,10 @@ class FlowFeed {
   /// The number of flows so far.
   [[nodiscard]] const std::map<Key, std::uint64_t>& counts() const { return counts_; }
   [[nodiscard]] const control::FlowStore& store() const { return store_; }
+  /// Sampled flows so far.
+  [[nodiscard]] std::uint64_t sampled() const { return sampled_; }
+  /// Counters of rules. The owner calls use() for each policy.
+  [[nodiscard]] policy::RuleHits& hits() { return hits_; }
   /// Flows left out of the journal by the rate limit.
   [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
 
@@ -34,12 +41,16 @@ class FlowFeed {
   struct Follower {
     control::Reply reply;
     control::FlowFilter filter;
+    bool all = false;  // sampled flows too
   };
   void send_to_followers(const policy::Flow& flow);
 
   control::FlowStore store_;
+  control::FlowStore samples_;
+  policy::RuleHits hits_;
   std::vector<Follower> followers_;
   std::map<Key, std::uint64_t> counts_;
+  std::uint64_t sampled_ = 0;
   std::uint64_t suppressed_ = 0;
 };
 

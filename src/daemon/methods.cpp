@@ -23,6 +23,11 @@ using control::Caller;
 using control::Reply;
 using nlohmann::json;
 
+std::string time_text(std::chrono::system_clock::time_point time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
 json workload_json(const workload::Workload& workload) {
   const char* network = workload::network_text(workload);
   json object = {{"name", workload.name},
@@ -42,8 +47,7 @@ json expiry_json(const credentials::Trust& trust) {
   if (trust.expires() == credentials::Time::max()) {
     return nullptr;
   }
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
+  return time_text(trust.expires());
 }
 
 json crowded_json(Daemon& daemon);
@@ -143,9 +147,7 @@ json status_json(Daemon& daemon) {
             {"generation", settings.generation()},
             {"digest", policy::hex(settings.policy()->digest)},
             {"rules", settings.policy()->rules.size()},
-            {"loaded",
-             fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                         fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
+            {"loaded", time_text(settings.loaded())},
             {"errors", settings.errors()},
             {"warnings", daemon.warnings()}}},
           {"workloads", counts},
@@ -196,6 +198,25 @@ Result<json> connections_json(Daemon& daemon, const json& params) {
               {"complete", found->complete},
               {"left_out", left_out},
               {"connections", std::move(list)}};
+}
+
+json rules_json(Daemon& daemon) {
+  json list = json::array();
+  for (const auto& [text, rule, count] : daemon.flows().hits().lines(*daemon.settings().policy())) {
+    json line = {{"rule", text},
+                 {"hits", count.hits},
+                 {"last", count.last ? json(time_text(*count.last)) : json()},
+                 {"since", time_text(count.since)}};
+    if (rule != nullptr) {
+      line.update({{"name", rule->name},
+                   {"action", rule->action == policy::Rule::Action::allow ? "allow" : "deny"},
+                   {"mode", rule->mode == policy::Mode::audit ? "audit" : "enforce"},
+                   {"file", rule->where.file},
+                   {"line", rule->where.line}});
+    }
+    list.push_back(std::move(line));
+  }
+  return list;
 }
 
 json words_json(Daemon& daemon) {
@@ -399,6 +420,8 @@ void register_methods(control::Server& server, Daemon& daemon) {
             });
   server.on(method::policy, Access::root,
             answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
+  server.on(method::rules, Access::root,
+            answer([&daemon](const json&) { return rules_json(daemon); }));
   server.on(method::words, Access::root,
             answer([&daemon](const json&) { return words_json(daemon); }));
 }

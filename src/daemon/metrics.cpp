@@ -89,6 +89,10 @@ void flows(Exposition& page, Daemon& daemon) {
   for (const auto& [key, count] : counts) {
     page.sample({{"verdict", key.first}, {"reason", key.second}}, count);
   }
+  page.counter("trireme_flows_sampled_total",
+               "Allowed flows reported as samples: each pair of endpoints and port at most once a "
+               "minute.",
+               feed.sampled());
   page.counter("trireme_flow_log_lost_total",
                "Times that the kernel's log overflowed, so that flows were lost.",
                daemon.enforcement().logs_lost());

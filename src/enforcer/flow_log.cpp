@@ -41,11 +41,13 @@ policy::Endpoint endpoint(const policy::FlowEnd& end, Number number) {
   return result;
 }
 
-void explain(policy::Flow& flow, const Enforcer& enforcer, Number source, Number destination) {
+/// Sets the reason, and the rule that decides. Returns what the policy in force says.
+policy::Verdict explain(policy::Flow& flow, const Enforcer& enforcer, Number source,
+                        Number destination) {
   if (flow.source.quarantined || flow.destination.quarantined) {
     flow.reason =
         flow.source.quarantined ? "the source is quarantined" : "the destination is quarantined";
-    return;
+    return policy::Verdict::deny;
   }
   const auto decision =
       policy::evaluate(enforcer.policy(), endpoint(flow.source, source),
@@ -53,12 +55,13 @@ void explain(policy::Flow& flow, const Enforcer& enforcer, Number source, Number
   if (decision.verdict == policy::Verdict::allow && flow.verdict != policy::Verdict::allow) {
     // The flow was not begun by an allowed packet, or the policy has changed since.
     flow.reason = "the packet does not belong to an allowed flow";
-    return;
+    return decision.verdict;
   }
   flow.reason = policy::sentence(decision.reason);
   if (decision.rule != nullptr) {
     flow.rule = decision.rule->text();
   }
+  return decision.verdict;
 }
 
 bool has_ports(std::uint8_t protocol) {
@@ -212,7 +215,7 @@ policy::Flow FlowLog::tell(const gate::Refused& refused, const workload::Registr
   flow.destination = end(refused.to, refused.destination);
   std::tie(flow.cause, flow.reason) = found_by_gate(refused.reason);
   if (flow.reason.empty()) {
-    explain(flow, enforcer, refused.from, refused.to);
+    std::ignore = explain(flow, enforcer, refused.from, refused.to);
   }
   return flow;
 }
@@ -249,6 +252,7 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
                          source != abi::kQuarantine && destination != abi::kQuarantine;
       flow.verdict = audit ? policy::Verdict::audit : policy::Verdict::deny;
     } else {
+      flow.sampled = packet.prefix == "sample";
       flow.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
       const auto tracked = enforcer.find_flow(packet.protocol, tuple);
       if (!tracked) {
@@ -262,7 +266,10 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
     }
     flow.source = describe(source, tuple.source, registry, enforcer);
     flow.destination = describe(destination, tuple.destination, registry, enforcer);
-    explain(flow, enforcer, source, destination);
+    const policy::Verdict now = explain(flow, enforcer, source, destination);
+    if (flow.sampled && now != policy::Verdict::allow) {
+      continue;  // the policy has changed since
+    }
     flows.push_back(std::move(flow));
   }
   return flows;

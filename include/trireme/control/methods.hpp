@@ -62,7 +62,7 @@ inline constexpr const char* launch = "launch";
 /// the unit's. Root only.
 inline constexpr const char* unit_gate = "unit-gate";
 
-/// params {"follow": true, "limit": 100, "summary": false, and the keys of FlowFilter::parse()} ->
+/// params {"follow": true, "limit": 100, "summary": false, "all": false, and the keys of FlowFilter::parse()} ->
 /// events, each a flow: the newest "limit" flows, oldest first. With "follow", each new flow
 /// follows as it happens, and there is no result. Without, the result is
 /// {"count": 100, "left_out": 0}.
@@ -70,7 +70,9 @@ inline constexpr const char* unit_gate = "unit-gate";
 ///    "source": {"labels": {...}, "workload": "x.scope", "address": "127.0.0.1"},
 ///    "destination": {"entity": "@host", "address": "..."}, "protocol": "tcp", "port": 80,
 ///    "rule": "allow 'web to db' (policy.toml:12:1)", "reason": "no rule allows it",
-///    "cause": "one word for programs; absent if there is none"}
+///    "cause": "one word for programs; absent if there is none", "sampled": true}
+/// With "all", allowed flows too, as far as the kernel has reported them: those have "sampled", and
+/// each pair of endpoints and port is reported at most once a minute.
 /// An endpoint has "labels" and "workload", or "quarantined": true, or "entity"; "address" if it is
 /// known. With "summary", each event is a group of identical flows, the largest group first, with
 /// "count", "first" (the time of the oldest) and "time" (of the newest). Groups reach further back
@@ -90,6 +92,14 @@ inline constexpr const char* connections = "connections";
 /// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}]}: the files of
 /// the policy in force, as they were read. Root only.
 inline constexpr const char* policy = "policy";
+
+/// params {} -> [{"rule": "allow 'web to db' (policy.toml:12:1)", "name": "web to db",
+///   "action": "allow|deny", "mode": "enforce|audit", "file": "policy.toml", "line": 12,
+///   "hits": 3, "last": "2026-01-31T12:00:00Z" or null, "since": "2026-01-31T11:00:00Z"}, ...]:
+/// how many of the flows that were reported (method flows, with "all") each rule has decided since
+/// "since", in the order of the files; the last two lines, "baseline" and "no rule", have no
+/// "name", "action", "mode", "file" and "line". Root only.
+inline constexpr const char* rules = "rules";
 
 /// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: the words that
 /// shell completion offers. Root only.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns what the kernel logs about refused, audited and logged flows into policy::Flow records for
-// `trirectl flows`.
+// Turns what the kernel logs about refused, audited, logged and sampled flows into policy::Flow
+// records for `trirectl flows`.
 #pragma once
 
 #include <chrono>

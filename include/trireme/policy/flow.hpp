@@ -35,8 +35,9 @@ struct Flow {
   std::uint16_t port = 0;  // of the destination; 0 for ICMP
   std::string rule;        // Rule::text() of the rule that decided; empty if none did
   std::string reason;
-  std::string cause;  // of a handshake: one word, handshake::text(Reason). Empty: the rules in
-                      // the kernel decided
+  bool sampled = false;  // allowed, and reported for `flows --all` only
+  std::string cause;     // of a handshake: one word, handshake::text(Reason). Empty: the rules in
+                         // the kernel decided
 };
 
 }  // namespace trireme::policy
