@@ -13,6 +13,8 @@ namespace trireme::cli {
 /// Columns of the terminal on stdout; 80 if stdout is not a terminal or is narrower than 40.
 [[nodiscard]] std::size_t terminal_width();
 [[nodiscard]] bool on_terminal();
+/// The width of tables with -o wide: one line for each row.
+inline constexpr std::size_t kUnlimited = SIZE_MAX;
 
 enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 /// Colors the text if stdout is a color terminal and NO_COLOR (no-color.org) is unset or empty.
@@ -25,8 +27,6 @@ enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 [[nodiscard]] std::string printable(std::string_view text);
 /// Number of characters (code points) of UTF-8 text. Double-width characters count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
-/// Shortens text to `width` characters, ending in an ellipsis if something was cut off.
-[[nodiscard]] std::string clip(std::string_view text, std::size_t width);
 /// Breaks text into lines of at most `width` characters, after a comma or space if possible. Lines
 /// after the first begin with `indent` spaces.
 [[nodiscard]] std::string wrap(std::string_view text, std::size_t width, std::size_t indent);
