@@ -9,16 +9,13 @@
 
 namespace trireme::cli {
 
-void add_json(CLI::App& command, Globals& globals) {
-  command.add_flag("--json", globals.json, "print JSON");
-}
-
 void add_globals(CLI::App& command, Globals& globals) {
-  add_json(command, globals);
-  command.add_option("--runtime-dir", globals.runtime_dir,
-                     "runtime directory of triremed (/run/trireme)");
-  command.add_option("--config-dir", globals.config_dir,
-                     "directory of policy.toml (default: the daemon's)");
+  add_output(command, globals);
+  const auto add = [&command](const char* name, std::string& directory, const char* description) {
+    command.add_option(name, directory, description)->type_name("DIR")->take_last();
+  };
+  add("--runtime-dir", globals.runtime_dir, "runtime directory of triremed (/run/trireme)");
+  add("--config-dir", globals.config_dir, "directory of policy.toml (default: the daemon's)");
 }
 
 CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
@@ -65,13 +62,17 @@ bool is_configuration_dir(const Globals& globals, const std::string& directory) 
 
 int report(const Globals& globals, const Error& error) {
   if (globals.json) {
-    print_json({{"error", {{"message", error.message}, {"hint", error.hint}}}});
+    nlohmann::json object = {{"message", error.message}, {"hint", error.hint}};
+    if (error.usage) {
+      object["kind"] = "usage";
+    }
+    print_json({{"error", std::move(object)}});
   }
   std::fprintf(stderr, "trirectl: %s\n", error.message.c_str());
   if (!error.hint.empty()) {
     std::fprintf(stderr, "trirectl: hint: %s\n", error.hint.c_str());
   }
-  return kNo;
+  return error.usage ? kUsage : kNo;
 }
 
 void print_json(const nlohmann::json& value) {

@@ -5,10 +5,19 @@
 #include <memory>
 
 #include "diagnostics.hpp"
+#include "flow_query.hpp"
+#include "identity_view.hpp"
+#include "journal_flows.hpp"
 #include "loaded.hpp"
+#include "policy_diff.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
+#include "trireme/control/flow.hpp"
+#include "trireme/control/methods.hpp"
 #include "trireme/policy/diff.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trireme/policy/explain.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -56,7 +65,52 @@ json seen_end_json(const policy::SeenEnd& end) {
   if (!end.workload.empty()) {
     result["workload"] = end.workload;
   }
+  if (!end.cgroup.empty()) {
+    result["cgroup"] = end.cgroup;
+  }
   return result;
+}
+
+json cuts_json(const policy::Replay& replay) {
+  json cuts = json::array();
+  for (const policy::Cut& cut : replay.cuts) {
+    cuts.push_back({{"from", seen_end_json(cut.flow.from)},
+                    {"to", seen_end_json(cut.flow.to)},
+                    {"port", policy::port_text(cut.flow.protocol, cut.flow.port)},
+                    {"count", cut.flow.count},
+                    {"reason", cut.reason},
+                    {"identity", cut.identity}});
+  }
+  return cuts;
+}
+
+const char* change_word(const policy::IdentityChange& change) {
+  return !change.after                     ? "ends"
+         : !change.after->blocked.empty()  ? "quarantined"
+         : !change.before                  ? "becomes"
+         : !change.before->blocked.empty() ? "released"
+                                           : "changes";
+}
+
+json identity_json(const policy::IdentityDiff& identity) {
+  const auto labels_json = [](const std::optional<policy::Resident>& resident) {
+    json object = json::object();
+    if (resident) {
+      control::put_labels(object, resident->labels);
+    }
+    return resident ? object : json();
+  };
+  json changes = json::array();
+  for (const policy::IdentityChange& change : identity.changes()) {
+    changes.push_back({{"name", change.name()},
+                       {"kind", (change.after ? *change.after : *change.before).kind},
+                       {"change", change_word(change)},
+                       {"before", labels_json(change.before)},
+                       {"after", labels_json(change.after)},
+                       {"live_flows_cut", change.live_cut},
+                       {"text", change.text()}});
+  }
+  return changes;
 }
 
 json diff_json(const policy::PolicyDiff& diff) {
@@ -71,18 +125,10 @@ json diff_json(const policy::PolicyDiff& diff) {
                       {"lost", change.lost.empty() ? "" : policy::ports_text(change.lost)},
                       {"because", change.because}});
   }
-  json cuts = json::array();
-  for (const auto& cut : diff.cuts) {
-    cuts.push_back({{"from", seen_end_json(cut.flow.from)},
-                    {"to", seen_end_json(cut.flow.to)},
-                    {"port", policy::port_text(cut.flow.protocol, cut.flow.port)},
-                    {"count", cut.flow.count},
-                    {"reason", cut.reason}});
-  }
-  return {{"differs", !diff.empty()},        {"settings", diff.settings},
-          {"access", std::move(access)},     {"live_flows", diff.live},
-          {"live_flows_cut", diff.live_cut}, {"cuts", std::move(cuts)},
-          {"rules_differ", diff.rules}};
+  return {{"differs", !diff.empty()},      {"settings", diff.settings},
+          {"access", std::move(access)},   {"identity", identity_json(diff.identity)},
+          {"live_flows", diff.live.flows}, {"live_flows_cut", diff.live.denied},
+          {"cuts", cuts_json(diff.live)},  {"rules_differ", diff.rules}};
 }
 
 void print_access(const policy::PolicyDiff& diff) {
@@ -110,24 +156,47 @@ void print_access(const policy::PolicyDiff& diff) {
   fmt::print("\n{}", fit(reasons, 5));
 }
 
-void print_cuts(const policy::PolicyDiff& diff) {
-  fmt::print("{}{} of {} open {} would end{}\n",
-             diff.access.empty() && diff.settings.empty() ? "" : "\n", diff.live_cut, diff.live,
-             diff.live == 1 ? "connection" : "connections", diff.live_cut == 0 ? "" : ":");
-  if (diff.cuts.empty()) {
+void print_identity(const policy::IdentityDiff& identity) {
+  const auto& changes = identity.changes();
+  for (std::size_t i = 0; i < std::min(changes.size(), kMostLines); ++i) {
+    const std::string cut =
+        changes[i].live_cut == 0
+            ? ""
+            : fmt::format(" ({} would end)", counted(changes[i].live_cut, "connection"));
+    fmt::print("{}\n", fit(printable(changes[i].text() + cut), 2));
+  }
+  if (changes.size() > kMostLines) {
+    fmt::print("and {} more; --json lists all\n", counted(changes.size() - kMostLines, "workload"));
+  }
+}
+
+std::string end_text(const policy::SeenEnd& end) {
+  const std::string unit = end.cgroup.substr(end.cgroup.rfind('/') + 1);
+  return unit.empty() ? end.text() : fmt::format("{} ({})", unit, end.text());
+}
+
+void print_cuts(const policy::Replay& replay) {
+  if (replay.cuts.empty()) {
     return;
   }
   Table table({"COUNT", "FROM", "TO", "PORT", "WHY"});
-  for (std::size_t i = 0; i < std::min(diff.cuts.size(), kMostLines); ++i) {
-    const auto& cut = diff.cuts[i];
-    table.add({std::to_string(cut.flow.count), cut.flow.from.text(), cut.flow.to.text(),
+  for (std::size_t i = 0; i < std::min(replay.cuts.size(), kMostLines); ++i) {
+    const policy::Cut& cut = replay.cuts[i];
+    table.add({std::to_string(cut.flow.count), end_text(cut.flow.from), end_text(cut.flow.to),
                policy::port_text(cut.flow.protocol, cut.flow.port), cut.reason});
   }
   fmt::print("{}", table.render(terminal_width()));
-  if (diff.cuts.size() > kMostLines) {
-    fmt::print("and {} more {}; --json lists all\n", diff.cuts.size() - kMostLines,
-               diff.cuts.size() - kMostLines == 1 ? "kind" : "kinds");
+  if (replay.cuts.size() > kMostLines) {
+    fmt::print("and {} more {}; --json lists all\n", replay.cuts.size() - kMostLines,
+               replay.cuts.size() - kMostLines == 1 ? "kind" : "kinds");
   }
+}
+
+/// Prints "1 of 2 open connections would end:" and the cuts.
+void print_replay(const policy::Replay& replay, const char* noun, const std::string& outcome) {
+  fmt::print("{} of {} {}{}\n", replay.denied, counted(replay.flows, noun), outcome,
+             replay.denied == 0 ? "" : ":");
+  print_cuts(replay);
 }
 
 /// Warns of unreadable files of [trust]: the comparison does not need them, but the daemon would
@@ -142,7 +211,163 @@ void print_key_warnings(const config::Configuration& configuration) {
   }
 }
 
-int run_diff(const Globals& globals, const std::string& directory) {
+/// The flows of --seen: those in the daemon's memory, and in the journal from before its start.
+struct Seen {
+  std::vector<policy::SeenFlow> flows;
+  std::string problem;  // why the journal was not read; empty if it was
+};
+
+Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
+  const auto status = ask(globals, control::method::status, json::object());
+  if (!status) {
+    return tl::unexpected(status.error());
+  }
+  auto recent = recent_flows(globals, {{"since", seconds}});
+  if (!recent) {
+    return tl::unexpected(recent.error());
+  }
+  Seen seen{.flows = std::move(*recent), .problem = {}};
+  const std::chrono::seconds uptime(status->value("uptime_seconds", std::uint64_t{0}));
+  if (uptime >= std::chrono::seconds(seconds)) {
+    return seen;
+  }
+  const auto now = std::chrono::system_clock::now();
+  auto logged = journal_flows(now - std::chrono::seconds(seconds), now - uptime);
+  if (logged) {
+    std::ranges::move(*logged, std::back_inserter(seen.flows));
+  } else {
+    seen.problem = logged.error().text();
+  }
+  return seen;
+}
+
+struct DiffOptions {
+  std::string directory;
+  std::string seen;  // time span; empty: not asked for
+};
+
+/// What a diff is based on, besides its result.
+struct Basis {
+  bool has_identity = false;
+  std::vector<std::string> notes;
+  std::uint64_t unknown = 0;
+  std::string journal_problem;
+};
+
+void print_text(const policy::PolicyDiff& diff, const DiffOptions& options, const Basis& basis) {
+  for (const std::string& note : basis.notes) {
+    fmt::print(stderr, "trirectl: {}\n", note);
+  }
+  const bool is_quiet = diff.settings.empty() && diff.access.empty() && diff.identity.empty() &&
+                        diff.live.denied == 0 && diff.seen.denied == 0;
+  if (is_quiet) {
+    fmt::print("no change for any current workload{}\n",
+               diff.rules == 0   ? ""
+               : diff.rules == 1 ? "; 1 rule differs"
+                                 : fmt::format("; {} rules differ", diff.rules));
+  } else {
+    for (const std::string& line : diff.settings) {
+      fmt::print("{}\n", fit(printable(line), 2));
+    }
+    print_identity(diff.identity);
+    const bool has_lines = !diff.settings.empty() || !diff.identity.empty();
+    fmt::print("{}", has_lines && !diff.access.empty() ? "\n" : "");
+    print_access(diff);
+    fmt::print("{}", has_lines || !diff.access.empty() ? "\n" : "");
+    print_replay(diff.live, "open connection", "would end");
+  }
+  if (!options.seen.empty()) {
+    fmt::print("{}", is_quiet ? "" : "\n");
+    print_replay(diff.seen, "flow",
+                 fmt::format("seen in the last {} would be denied", options.seen));
+  }
+  if (basis.unknown > 0) {
+    fmt::print("{} not compared: the endpoints are not known; see 'trirectl policy suggest'\n",
+               basis.unknown == 1 ? "1 audited connection was"
+                                  : fmt::format("{} audited connections were", basis.unknown));
+  }
+}
+
+/// Prints the comparison, or reports why there is none.
+Compared compare(const Globals& globals, const config::Configuration& configuration,
+                 const std::string& directory, const DiffOptions& options) {
+  const auto failed = [&globals](const Error& error) {
+    report(globals, error);
+    return Compared::failed;
+  };
+  std::uint64_t span = 0;
+  if (!options.seen.empty()) {
+    const auto seconds = parse_time_span(options.seen);
+    if (!seconds) {
+      return failed(seconds.error());
+    }
+    span = static_cast<std::uint64_t>(seconds->count());
+  }
+  auto loaded = loaded_configuration(globals);
+  auto present = loaded ? present_parties(globals) : tl::unexpected(loaded.error());
+  auto live = present ? live_flows(globals, Live::processes) : tl::unexpected(present.error());
+  if (!live) {
+    return failed(live.error());
+  }
+  policy::DiffInput input{.present = std::move(*present), .live = std::move(live->flows)};
+  Basis basis{.has_identity = !configuration.identity_sources.empty(),
+              .notes = {},
+              .unknown = live->unknown,
+              .journal_problem = {}};
+  if (!live->complete) {
+    basis.notes.emplace_back(
+        "not all open connections were compared: there are more than 100,000 kinds");
+  }
+  if (basis.has_identity) {
+    config::name_host(loaded->host);
+    auto identity = compare_identity(globals, loaded->host, configuration.host, directory);
+    if (!identity) {
+      return failed(identity.error());
+    }
+    input.identity = std::move(identity->diff);
+    input.settings = std::move(identity->settings);
+    std::ranges::move(identity->notes, std::back_inserter(basis.notes));
+  } else {
+    basis.notes.push_back(directory + " has no identity.toml: identity was not compared");
+  }
+  if (span > 0) {
+    auto seen = seen_flows(globals, span);
+    if (!seen) {
+      return failed(seen.error());
+    }
+    input.seen = std::move(seen->flows);
+    basis.journal_problem = seen->problem;
+    if (!seen->problem.empty()) {
+      basis.notes.push_back("flows from before the daemon's start were not compared: " +
+                            seen->problem);
+    }
+  }
+  const auto now = policy::now();
+  const auto diff = policy::diff(policy::in_force(loaded->policy, now),
+                                 policy::in_force(configuration.policy, now), std::move(input));
+  const Compared outcome = diff.empty() ? Compared::same : Compared::differs;
+  if (!globals.json) {
+    print_text(diff, options, basis);
+    return outcome;
+  }
+  json shown = diff_json(diff);
+  shown["live_flows_unknown"] = basis.unknown;
+  shown["identity_compared"] = basis.has_identity;
+  shown["notes"] = basis.notes;
+  if (span > 0) {
+    shown["seen"] = {{"seconds", span},
+                     {"flows", diff.seen.flows},
+                     {"denied", diff.seen.denied},
+                     {"cuts", cuts_json(diff.seen)},
+                     {"journal", basis.journal_problem.empty() ? "read" : basis.journal_problem}};
+  }
+  print_json(shown);
+  return outcome;
+}
+
+int run_diff(const Globals& globals, const DiffOptions& options) {
+  const std::string directory =
+      options.directory.empty() ? configuration_dir(globals) : options.directory;
   const auto configuration = config::load(directory, config::KeyFiles::optional);
   if (!configuration.valid()) {
     if (globals.json) {
@@ -156,64 +381,33 @@ int run_diff(const Globals& globals, const std::string& directory) {
     return kNo;
   }
   print_key_warnings(configuration);
-  const auto policy = loaded_policy(globals);
-  if (!policy) {
-    return report(globals, policy.error());
-  }
-  auto present = present_parties(globals);
-  std::uint64_t unknown = 0;
-  const auto live = live_flows(globals, &unknown);
-  if (!present || !live) {
-    return report(globals, present ? live.error() : present.error());
-  }
-  const auto diff = policy::diff(*policy, configuration.policy, std::move(*present), *live);
-  if (globals.json) {
-    json shown = diff_json(diff);
-    shown["live_flows_unknown"] = unknown;
-    print_json(shown);
-    return diff.empty() ? kYes : kNo;
-  }
-  if (diff.empty()) {
-    fmt::print("no change for any current workload\n");
-    return kYes;
-  }
-  if (diff.settings.empty() && diff.access.empty() && diff.live_cut == 0) {
-    fmt::print("no change for any current workload; {}\n",
-               diff.rules == 1 ? "1 rule differs" : fmt::format("{} rules differ", diff.rules));
-    return kNo;
-  }
-  for (const std::string& line : diff.settings) {
-    fmt::print("{}\n", line);
-  }
-  if (!diff.settings.empty() && !diff.access.empty()) {
-    fmt::print("\n");
-  }
-  print_access(diff);
-  print_cuts(diff);
-  if (unknown > 0) {
-    fmt::print(
-        "{} audited {} not compared: the endpoints are no longer known; see 'trirectl policy "
-        "suggest'\n",
-        unknown, unknown == 1 ? "connection was" : "connections were");
-  }
-  return kNo;
+  return compare(globals, configuration, directory, options) == Compared::same ? kYes : kNo;
 }
 
 }  // namespace
 
+Compared show_diff(const Globals& globals, const config::Configuration& configuration,
+                   const std::string& directory) {
+  return compare(globals, configuration, directory, {});
+}
+
 void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
       add_command(parent, globals, "diff", "Show what a directory would change if it were applied");
-  const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to compare (default: the daemon's)");
+  const auto options = std::make_shared<DiffOptions>();
+  command->add_option("DIR", options->directory, "directory to compare (default: the daemon's)");
+  command->add_option("--seen", options->seen, "also replay flows of the last 90s, 15m, 2h or 7d")
+      ->type_name("TIME")
+      ->check(time_span());
   command->footer(
-      "Compares the policy in force with a directory: which current workloads gain or\n"
-      "lose access, to what, on which ports, and which open connections would end.\n"
+      "Compares the configuration in force with a directory: who becomes a workload,\n"
+      "stops being one or gets other labels, which workloads gain or lose access, to\n"
+      "what, on which ports, and which open connections would end. Identity is\n"
+      "compared if DIR has an identity.toml or identity.d. --seen also lists the flows\n"
+      "that were seen and would be denied.\n"
       "Exit code 0: no change; 1: something changes, or the comparison failed.");
-  command->callback([&globals, &action, directory] {
-    action = [&globals, directory] {
-      return run_diff(globals, directory->empty() ? configuration_dir(globals) : *directory);
-    };
+  command->callback([&globals, &action, options] {
+    action = [&globals, options] { return run_diff(globals, *options); };
   });
 }
 

@@ -57,7 +57,7 @@ int draw(const Globals& globals, const std::string& format) {
   if (!present || !seen || !live) {
     return report(globals, !present ? present.error() : !seen ? seen.error() : live.error());
   }
-  seen->insert(seen->end(), live->begin(), live->end());
+  seen->insert(seen->end(), live->flows.begin(), live->flows.end());
   const auto graph = policy::graph(*policy, std::move(*present), *seen);
   if (globals.json || format == "json") {
     print_json(control::to_json(graph));

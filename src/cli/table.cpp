@@ -98,14 +98,6 @@ std::size_t length(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return !continues(c); }));
 }
 
-std::string clip(std::string_view text, std::size_t width) {
-  if (length(text) <= width) {
-    return std::string(text);
-  }
-  return std::string(text.substr(0, bytes_of(text, width == 0 ? 0 : width - 1))) +
-         (width == 0 ? "" : "…");
-}
-
 std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
   const std::size_t first = length(text) > width ? width : length(text);
   auto lines = lines_of(text, std::max<std::size_t>(first, 1));

@@ -25,8 +25,6 @@ enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 [[nodiscard]] std::string printable(std::string_view text);
 /// Number of characters (code points) of UTF-8 text. Double-width characters count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
-/// Shortens text to `width` characters, ending in an ellipsis if something was cut off.
-[[nodiscard]] std::string clip(std::string_view text, std::size_t width);
 /// Breaks text into lines of at most `width` characters, after a comma or space if possible. Lines
 /// after the first begin with `indent` spaces.
 [[nodiscard]] std::string wrap(std::string_view text, std::size_t width, std::size_t indent);

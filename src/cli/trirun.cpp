@@ -60,12 +60,8 @@ int run(int argc, char** argv) {
   if (!options) {
     return refuse(options.error());
   }
-  if (options->wish == TrirunOptions::Wish::help) {
-    std::fputs(trirun_usage(), stdout);
-    return 0;
-  }
-  if (options->wish == TrirunOptions::Wish::version) {
-    std::puts("trirun " TRIREME_VERSION);
+  if (!options->text.empty()) {
+    std::fputs(options->text.c_str(), stdout);
     return 0;
   }
   const auto run_as = resolve_run_as(options->user, options->group);

@@ -13,6 +13,7 @@
 #include "parse.hpp"
 #include "root_reads.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trust_files.hpp"
 
 namespace trireme::config {
@@ -133,14 +134,14 @@ bool check_directory(const std::string& directory, Reporter& reporter) {
   return false;
 }
 
+}  // namespace
+
 void name_host(Host& host) {
   char name[256] = {};
   if (host.name.empty()) {
     host.name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
   }
 }
-
-}  // namespace
 
 Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox, bool reads,
                              KeyFiles keys) {
@@ -150,17 +151,22 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
         reads ? std::make_optional<AsDaemon>(sandbox) : std::nullopt;
     configuration = load(directory, keys);
   }
+  // Root has tried to read the files as the daemon does. For others, their modes tell.
+  const bool asks_modes = ::geteuid() != 0 && !sandbox.ignores_modes();
   const auto report = [&](const policy::SourceLocation& where, const std::string& path) {
     const std::string setting = sandbox.hides(path);
-    if (!setting.empty()) {
+    const bool kept = setting.empty() && asks_modes && modes_keep_from_root(path);
+    if (!setting.empty() || kept) {
       configuration.diagnostics.push_back(
           {.severity = Diagnostic::Severity::error,
            .where = where,
-           .message = fmt::format("the daemon cannot access '{}': hidden by {} in trireme.service",
-                                  path, setting),
-           .hint = "move it to /etc/trireme"});
+           .message = kept ? fmt::format("the daemon cannot read '{}'", path)
+                           : fmt::format("the daemon cannot access '{}': hidden by {} in "
+                                         "trireme.service",
+                                         path, setting),
+           .hint = kept ? mode_hint(path) : "move it to /etc/trireme"});
     }
-    return !setting.empty();
+    return !setting.empty() || kept;
   };
   const bool hidden = reads && report({}, directory);
   for (const auto* sources : {&configuration.policy_sources, &configuration.identity_sources}) {
@@ -179,14 +185,39 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
   return configuration;
 }
 
+std::vector<Diagnostic> expired_rules(const policy::Policy& policy, std::chrono::sys_seconds time) {
+  std::vector<Diagnostic> warnings;
+  for (const policy::Rule& rule : policy.rules) {
+    if (policy::has_expired(rule, time)) {
+      warnings.push_back({.severity = Diagnostic::Severity::warning,
+                          .where = rule.where,
+                          .message = fmt::format("this rule expired at {} and is not in force",
+                                                 policy::text(*rule.until)),
+                          .hint = "remove it"});
+    }
+  }
+  return warnings;
+}
+
 Configuration check(const std::string& directory, KeyFiles keys) {
   const auto sandbox = Sandbox::installed();
   std::error_code error;
-  const bool reads = fs::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
-  return sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
+  const bool reads = sandbox && fs::equivalent(directory, sandbox->config_dir(), error) && !error;
+  if (keys == KeyFiles::required && ::geteuid() != 0) {
+    keys = KeyFiles::for_root;
+  }
+  Configuration configuration =
+      sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
+  std::ranges::move(expired_rules(configuration.policy, policy::now()),
+                    std::back_inserter(configuration.diagnostics));
+  return configuration;
 }
 
 Configuration load(const std::string& directory, KeyFiles keys) {
+  return load_for(directory, directory, keys);
+}
+
+Configuration load_for(const std::string& target, const std::string& directory, KeyFiles keys) {
   Reporter reporter;
   if (!check_directory(directory, reporter)) {
     return {{}, {}, reporter.take({})};
@@ -199,13 +230,14 @@ Configuration load(const std::string& directory, KeyFiles keys) {
     loader.check_launch(launch);
   }
   name_host(parsed.host);
-  auto trust = read_trust(directory, parsed.trust_files, parsed.host, keys, reporter);
+  auto trust = read_trust(target, parsed.trust_files, parsed.host, keys, reporter);
   return {std::move(parsed.policy),
           std::move(parsed.host),
           reporter.take(file_names(policy, identity)),
           policy,
           identity,
           std::move(parsed.trust_files),
+          std::move(parsed.port_forms),
           std::move(trust)};
 }
 

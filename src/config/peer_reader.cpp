@@ -30,6 +30,10 @@ std::string protocol_hint(std::string_view text) {
   }
   const std::size_t end = text.find_first_of("/:., ");
   const std::string_view name = text.substr(0, end);
+  if (const std::string_view last = end == std::string_view::npos ? "" : text.substr(end + 1);
+      last == "tcp" || last == "udp") {
+    return fmt::format("did you mean '{}/{}'?", last, name);
+  }
   // Do not suggest the protocol without the port: it would match all ports.
   if (const auto near = nearest(std::string(name), {"tcp", "udp"});
       !near.empty() && end != std::string_view::npos && end + 1 < text.size()) {
@@ -148,7 +152,7 @@ std::string ports_text(const policy::PortRange& ports) {
   if (protocol == std::end(kProtocols)) {
     return fmt::format("protocol {}", ports.protocol);
   }
-  if (!protocol->has_ports || (ports.first == 0 && ports.last == 65535)) {
+  if (!protocol->has_ports || (ports.first <= 1 && ports.last == 65535)) {
     return std::string(protocol->name);
   }
   return ports.first == ports.last

@@ -20,14 +20,14 @@ class Reporter {
     this->error(std::move(where), std::move(error.message), std::move(error.hint));
   }
   void warn(policy::SourceLocation where, std::string message, std::string hint = {});
+  void warn(const policy::Finding& finding);
+  void add(Diagnostic diagnostic);
   [[nodiscard]] std::size_t errors() const { return errors_; }
 
   /// Returns the diagnostics, sorted by file (in the order of `files`), line and column.
   [[nodiscard]] std::vector<Diagnostic> take(const std::vector<std::string>& files);
 
  private:
-  void add(Diagnostic diagnostic);
-
   std::vector<Diagnostic> diagnostics_;
   std::size_t errors_ = 0;
   std::size_t left_out_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -11,18 +12,28 @@
 
 #include "declared_networks.hpp"
 #include "first_start.hpp"
+#include "kept_holds.hpp"
 #include "trireme/base/counted.hpp"
+#include "trireme/base/journal.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
 #include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
-Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
+namespace {
+
+constexpr std::size_t kMostUnitsListed = 50;
+
+}  // namespace
+
+tl::expected<std::unique_ptr<Daemon>, NotStarted> Daemon::start(const Options& options) {
   std::unique_ptr<Daemon> daemon(new Daemon(options));
   for (const auto step : {&Daemon::prepare, &Daemon::assemble, &Daemon::enforce, &Daemon::serve}) {
     if (Status done = (daemon.get()->*step)(); !done) {
-      return tl::unexpected(done.error());
+      const bool is_invalid = daemon->settings_ && daemon->settings_->policy() == nullptr;
+      return tl::unexpected(
+          NotStarted{done.error(), is_invalid ? kExitInvalidConfiguration : kExitFailure});
     }
   }
   return daemon;
@@ -61,7 +72,14 @@ Status Daemon::prepare() {
     }
   }
 
-  settings_ = Settings::open(options_.config_dir, options_.runtime_dir);
+  changes_ = std::make_unique<Changes>(options_.state_dir, options_.config_dir, problems_);
+  const auto instead = changes_->open(options_.runtime_dir);
+  if (!instead) {
+    return tl::unexpected(instead.error());
+  }
+  settings_ = *instead ? Settings::open_instead(options_.config_dir, options_.runtime_dir,
+                                                (*instead)->files, (*instead)->reason)
+                       : Settings::open(options_.config_dir, options_.runtime_dir);
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }
@@ -70,7 +88,7 @@ Status Daemon::prepare() {
   }
   if (settings_->policy() == nullptr) {
     return fail("invalid configuration in " + options_.config_dir,
-                "fix the files; 'triremed --check' shows every error");
+                "'triremed --check' shows every error; fix the files, then start trireme again");
   }
   if (!settings_->errors().empty()) {
     spdlog::error("invalid configuration in {}; enforcing the last valid one", options_.config_dir);
@@ -97,6 +115,7 @@ Status Daemon::assemble() {
     return tokens_->check_labels(labels);
   };
   registry_->set_host_labels(settings_->host()->labels);
+  recall_holds();
   revocation_ = std::make_unique<Revocation>(*points_, problems_);
   for (Status opened : {revocation_->follow(loop_->get()), watch_points()}) {
     if (!opened) {
@@ -135,6 +154,22 @@ Status Daemon::assemble() {
   events_->add_source(*units_);
   use(settings_->host(), *settings_->trust());
   return events_->start();
+}
+
+/// Quarantine orders of the last daemon apply from the start.
+void Daemon::recall_holds() {
+  constexpr const char* kTopic = "quarantine orders";
+  auto holds = read_holds(options_.runtime_dir);
+  problems_.note(
+      kTopic,
+      holds ? Status{} : fail("those of the earlier daemon are lost: " + holds.error().message));
+  registry_->set_holds(holds ? std::move(*holds) : std::vector<workload::Hold>());
+  registry_->on_holds = [this] {
+    const Status kept = keep_holds(options_.runtime_dir, registry_->holds());
+    problems_.note(
+        kTopic,
+        kept ? Status{} : fail("a restart of the daemon would end them: " + kept.error().message));
+  };
 }
 
 /// Uses the networks that the last daemon learned from the container engines until they answer.
@@ -232,10 +267,19 @@ Status Daemon::watch_points() {
                         "is another triremed running in this network namespace?");
 }
 
+std::string expiry_text(const credentials::Trust& trust) {
+  return trust.expires() == credentials::Time::max()
+             ? std::string()
+             : fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                           fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
+}
+
 /// Also called periodically: the certificate can expire while its file does not change.
 void Daemon::look_at_certificate(const credentials::Trust& trust) {
   const auto doubt = trust.doubt(std::chrono::system_clock::now());
-  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
+  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{},
+                 message_id::kCertificateEnds,
+                 {{"CREDENTIAL", trust.description()}, {"EXPIRES", expiry_text(trust)}});
 }
 
 /// Without a credential of its own, this host cannot do handshakes with remote hosts, so it expects
@@ -279,6 +323,7 @@ Status Daemon::enforce() {
       units_->ended(workload);
     }
   };
+  flows_.set_policy(*settings_->policy());
   if (Status followed = tokens_->follow(loop_->get(), flows_, *registry_); !followed) {
     return followed;
   }
@@ -293,12 +338,9 @@ Status Daemon::enforce() {
   if (Status followed = follow_time(); !followed) {
     return followed;
   }
-  auto local_watch =
-      LocalWatch::create(loop_->get(), *local_, problems_, [this](const gate::Refused& refused) {
-        if (auto flow = points_->describe(refused)) {
-          flows_.take(std::move(*flow));
-        }
-      });
+  auto local_watch = LocalWatch::create(
+      loop_->get(), *local_, problems_,
+      [this](const gate::Refused& refused) { flows_.take(points_->describe(refused)); });
   if (!local_watch) {
     return tl::unexpected(local_watch.error());
   }
@@ -326,6 +368,7 @@ Status Daemon::serve() {
         return apply(std::move(policy), std::move(host), std::move(trust));
       },
       [this] {
+        changes_->note_load();
         metrics_->listen(settings_->host()->metrics_listen);
         note_saved_ruleset();
         update_systemd_status();
@@ -333,6 +376,7 @@ Status Daemon::serve() {
   if (!followed) {
     return followed;
   }
+  changes_->follow(*settings_);
   auto server = control::Server::listen(loop_->get(), control::socket_path(options_.runtime_dir));
   if (!server) {
     return tl::unexpected(server.error());
@@ -353,6 +397,7 @@ Status Daemon::run() {
                counted(registry_->size(), "workload"), scopes_->name());
   Status ended = loop_->run();
   sd_notify(0, "STOPPING=1");
+  flows_.log_repeated(AuditSummary::Clock::time_point::max());
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->finish();
   }
@@ -360,15 +405,20 @@ Status Daemon::run() {
     spdlog::error("{}", saved.error().text());
   }
   spdlog::info("stopped; table inet {} remains and keeps enforcing the last state", abi::kTable);
+  if (const std::set<std::string>& gated = units_->gated(); !gated.empty()) {
+    spdlog::warn("until trireme runs again, these units do not start: {}",
+                 listed(gated, kMostUnitsListed));
+  }
   return ended;
 }
 
-Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
+Status Daemon::apply(const std::shared_ptr<const policy::Policy>& policy,
                      std::shared_ptr<const config::Host> host,
                      std::shared_ptr<const credentials::Trust> trust) {
-  if (Status applied = points_->apply(std::move(policy)); !applied) {
+  if (Status applied = points_->apply(policy); !applied) {
     return applied;
   }
+  flows_.set_policy(*policy);
   tokens_->set_trust(trust);
   use(host, *trust);
   revocation_->look_twice(points_->all());
@@ -393,6 +443,11 @@ void Daemon::use(const std::shared_ptr<const config::Host>& host, const credenti
   launcher_->configure(host);
 }
 
+void Daemon::configure_sources() {
+  docker_->configure(settings_->host());
+  units_->configure(settings_->host());
+}
+
 std::map<std::string, std::string> Daemon::sources() const {
   return {{"docker", docker_->status()}, {"units", units_->status()}};
 }
@@ -410,8 +465,9 @@ std::vector<std::string> Daemon::problems() const {
 
 std::vector<std::string> Daemon::warnings() const {
   std::vector<std::string> lines = settings_->warnings();
-  std::ranges::copy(units_->warnings(), std::back_inserter(lines));
+  std::ranges::transform(units_->warnings(), std::back_inserter(lines), &config::Diagnostic::text);
   std::ranges::move(tokens_->other_policies(), std::back_inserter(lines));
+  std::ranges::move(tokens_->failing_peers(), std::back_inserter(lines));
   return lines;
 }
 

@@ -14,9 +14,11 @@ namespace trireme::daemon {
 /// With `foreground`, the log goes to stderr as plain lines even if that is the journal.
 [[nodiscard]] Status set_up_log(const std::string& level, bool foreground);
 
-/// Logs one denied, audited or logged flow. In the journal it has the fields TRIREME_VERDICT=,
-/// TRIREME_RULE=, TRIREME_REASON=, TRIREME_SOURCE=, TRIREME_DESTINATION=, TRIREME_PROTOCOL= and
-/// TRIREME_PORT=; on stderr it is one line.
-void log_flow(const policy::Flow& flow);
+/// Logs one denied, audited or logged flow, or, if `repeated` is not 0, how often it was repeated
+/// since the line before. In the journal it has the fields TRIREME_VERDICT=, TRIREME_RULE=,
+/// TRIREME_REASON=, TRIREME_SOURCE=, TRIREME_DESTINATION=, TRIREME_PROTOCOL=, TRIREME_PORT= and
+/// TRIREME_COUNT=, TRIREME_POLICY= and TRIREME_FLOW=, and, where it is known,
+/// TRIREME_SOURCE_VERDICT= and TRIREME_DESTINATION_VERDICT=; on stderr it is one line.
+void log_flow(const policy::Flow& flow, std::uint64_t repeated = 0);
 
 }  // namespace trireme::daemon

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include <limits>
@@ -11,9 +12,15 @@
 
 #include "connections.hpp"
 #include "daemon.hpp"
+#include "incident.hpp"
+#include "present.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/control/world.hpp"
+#include "unmanaged.hpp"
+#include "workload_json.hpp"
+#include "world_view.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -23,27 +30,9 @@ using control::Caller;
 using control::Reply;
 using nlohmann::json;
 
-json workload_json(const workload::Workload& workload) {
-  const char* network = workload::network_text(workload);
-  json object = {{"name", workload.name},
-                 {"kind", workload::text(workload.kind)},
-                 {"identity", workload.number},
-                 {"state", workload::text(workload.state)},
-                 {"reason", workload.reason},
-                 {"cgroup", workload.cgroup_path},
-                 {"container", workload.container_id},
-                 {"network", network == nullptr ? json() : json(network)},
-                 {"warnings", workload.warnings}};
-  control::put_labels(object, workload.labels);
-  return object;
-}
-
-json expiry_json(const credentials::Trust& trust) {
-  if (trust.expires() == credentials::Time::max()) {
-    return nullptr;
-  }
+std::string time_text(std::chrono::system_clock::time_point time) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
 }
 
 json crowded_json(Daemon& daemon);
@@ -51,6 +40,7 @@ json crowded_json(Daemon& daemon);
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
   const config::Host& host = *daemon.settings().host();
+  const std::string expires = expiry_text(*daemon.settings().trust());
   const auto texts = [](const std::vector<policy::Prefix>& prefixes) {
     json list = json::array();
     for (const policy::Prefix& prefix : prefixes) {
@@ -61,7 +51,7 @@ json tokens_json(Daemon& daemon) {
   return {{"queues", tokens.verifier() == nullptr ? "none" : kernel::text(tokens.mechanism())},
           {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
           {"credential", daemon.settings().trust()->description()},
-          {"expires", expiry_json(*daemon.settings().trust())},
+          {"expires", expires.empty() ? json() : json(expires)},
           {"peers", texts(host.peers)},
           {"nat", texts(host.nat)},
           {"enforcement_points", daemon.enforcement().size()},
@@ -128,6 +118,18 @@ json conntrack_json(Daemon& daemon) {
   return list;
 }
 
+/// How flows of this host's workloads to remote hosts ended in the last minutes.
+json peers_json(Daemon& daemon) {
+  json list = json::array();
+  for (const handshake::PeerOutcomes& peer : daemon.tokens().peers()) {
+    list.push_back({{"address", peer.address.text()},
+                    {"ok", peer.allowed},
+                    {"refused", peer.refused},
+                    {"reason", handshake::text(peer.reason)}});
+  }
+  return list;
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -142,13 +144,16 @@ json status_json(Daemon& daemon) {
            {{"directory", settings.directory()},
             {"generation", settings.generation()},
             {"digest", policy::hex(settings.policy()->digest)},
+            {"identity_digest", policy::hex(settings.host()->digest)},
             {"rules", settings.policy()->rules.size()},
-            {"loaded",
-             fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                         fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
+            {"loaded", time_text(settings.loaded())},
             {"errors", settings.errors()},
             {"warnings", daemon.warnings()}}},
+          {"pending", pending_json(daemon.changes())},
+          {"state_directory", daemon.changes().state_dir()},
           {"workloads", counts},
+          {"capabilities", capabilities_json(daemon.registry(), *daemon.settings().host())},
+          {"holds", holds_json(daemon.registry())},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
@@ -156,21 +161,47 @@ json status_json(Daemon& daemon) {
            {{"gate_repairs", daemon.self_check().gate_repairs()},
             {"network_moves", daemon.self_check().moves()}}},
           {"tokens", tokens_json(daemon)},
+          {"peers", peers_json(daemon)},
           {"conntrack", conntrack_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};
 }
 
+json sources_json(const std::vector<config::Source>& sources) {
+  json list = json::array();
+  for (const config::Source& source : sources) {
+    list.push_back({{"file", source.file}, {"content", source.content}});
+  }
+  return list;
+}
+
 json policy_json(const Settings& settings) {
-  json sources = json::array();
-  for (const config::Source& source : settings.policy_sources()) {
-    sources.push_back({{"file", source.file}, {"content", source.content}});
+  json expiring = json::array();
+  for (const policy::Rule& rule : settings.whole_policy().rules) {
+    if (rule.until) {
+      expiring.push_back({{"rule", rule.text()},
+                          {"until", policy::text(*rule.until)},
+                          {"expired", policy::has_expired(rule, policy::now())}});
+    }
   }
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
+          {"identity_digest", policy::hex(settings.host()->digest)},
+          {"expiring", std::move(expiring)},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
-          {"sources", std::move(sources)}};
+          {"sources", sources_json(settings.policy_sources())},
+          {"identity_sources", sources_json(settings.identity_sources())}};
+}
+
+json connection_json(const OpenConnections& group) {
+  json object = to_json(group.tally);
+  object["local"] = group.is_local;
+  object["guess"] = group.is_guess;
+  if (!group.client_ports.empty()) {
+    object["client_ports"] = group.client_ports;
+  }
+  return object;
 }
 
 Result<json> connections_json(Daemon& daemon, const json& params) {
@@ -178,24 +209,44 @@ Result<json> connections_json(Daemon& daemon, const json& params) {
   if (!filter) {
     return tl::unexpected(filter.error());
   }
-  const auto found = connections(daemon);
+  const auto found =
+      connections(daemon, params.value("processes", false) ? Scope::everything : Scope::workloads);
   if (!found) {
     return tl::unexpected(found.error());
   }
   const auto limit = params.value("limit", std::numeric_limits<std::size_t>::max());
   json list = json::array();
   std::size_t left_out = 0;
-  for (const control::FlowTally& tally : found->tallies) {
-    if (!filter->matches(tally.last)) {
+  for (const OpenConnections& group : found->groups) {
+    if (!filter->matches(group.tally.last)) {
       continue;
     }
-    list.size() < limit ? list.push_back(to_json(tally)) : void(++left_out);
+    list.size() < limit ? list.push_back(connection_json(group)) : void(++left_out);
   }
   return json{{"flows", found->flows},
               {"unknown", found->unknown},
               {"complete", found->complete},
               {"left_out", left_out},
               {"connections", std::move(list)}};
+}
+
+json rules_json(Daemon& daemon) {
+  json list = json::array();
+  for (const auto& [text, rule, count] : daemon.flows().hits().lines(*daemon.settings().policy())) {
+    json line = {{"rule", text},
+                 {"hits", count.hits},
+                 {"last", count.last ? json(time_text(*count.last)) : json()},
+                 {"since", time_text(count.since)}};
+    if (rule != nullptr) {
+      line.update({{"name", rule->name},
+                   {"action", rule->action == policy::Rule::Action::allow ? "allow" : "deny"},
+                   {"mode", rule->mode == policy::Mode::audit ? "audit" : "enforce"},
+                   {"file", rule->where.file},
+                   {"line", rule->where.line}});
+    }
+    list.push_back(std::move(line));
+  }
+  return list;
 }
 
 json words_json(Daemon& daemon) {
@@ -211,75 +262,43 @@ json words_json(Daemon& daemon) {
   for (const policy::Network& network : daemon.settings().policy()->networks) {
     networks.insert("@" + network.name);
   }
-  return {{"workloads", names}, {"labels", labels}, {"networks", networks}};
+  std::set<std::string> held;
+  for (const workload::Hold& hold : daemon.registry().holds()) {
+    held.insert(hold.name);
+  }
+  return {{"workloads", names}, {"labels", labels}, {"networks", networks}, {"held", held}};
 }
 
 /// Lists the workloads by name, each in its state at the time when the caller reads it. Workloads
 /// that have ended by then are left out.
-Reply::Next list_workloads(workload::Registry& registry, bool examine) {
+Reply::Next list_workloads(Daemon& daemon, bool examine) {
+  workload::Registry& registry = daemon.registry();
   auto names = std::make_shared<std::vector<std::string>>();
   for (const workload::Workload* workload : registry.all()) {
     names->push_back(workload->name);
   }
-  return [&registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
-    while (next < names->size()) {
-      const std::string& name = (*names)[next++];
-      const workload::Workload* workload = registry.find_name(name);
-      if (examine && workload != nullptr && workload->state == workload::State::enforced &&
-          !workload->cgroup_path.empty()) {
-        registry.examine(std::string(workload->cgroup_path));
-        workload = registry.find_name(name);
-      }
-      if (workload != nullptr) {
-        return workload_json(*workload);
-      }
-    }
-    return std::nullopt;
-  };
+  return
+      [&daemon, &registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
+        while (next < names->size()) {
+          const std::string& name = (*names)[next++];
+          const workload::Workload* workload = registry.find_name(name);
+          if (examine && workload != nullptr && workload->state == workload::State::enforced &&
+              !workload->cgroup_path.empty()) {
+            registry.examine(std::string(workload->cgroup_path));
+            workload = registry.find_name(name);
+          }
+          if (workload != nullptr) {
+            return workload_json(*workload, registry, *daemon.settings().host());
+          }
+        }
+        return std::nullopt;
+      };
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
-  const auto lookup =
-      [&registry = daemon.registry()](std::string_view name) -> std::optional<policy::ExplainPeer> {
-    const workload::Workload* workload = registry.find_name(std::string(name));
-    if (workload == nullptr) {
-      return std::nullopt;
-    }
-    policy::ExplainPeer peer;
-    peer.text = name;
-    peer.name = name;
-    peer.kind = policy::Endpoint::Kind::workload;
-    peer.labels = workload->labels;
-    peer.workload = workload->number;
-    if (workload->state == workload::State::quarantined) {
-      peer.quarantine = workload->reason;
-    } else if (workload->state == workload::State::unenforced) {
-      peer.note = fmt::format("{} is not enforced, so no policy applies to it: {}", peer.name,
-                              workload->reason);
-    }
-    return peer;
-  };
-  const auto addresses = [&daemon](const std::string& name) {
-    std::set<policy::Address> found;
-    for (const points::Point* point : daemon.enforcement().all()) {
-      for (const policy::Address& address : point->enforcer().addresses(name)) {
-        found.insert(address);
-      }
-    }
-    return std::vector<policy::Address>(found.begin(), found.end());
-  };
-  const auto named = [&daemon](const policy::Address& address) {
-    std::set<std::size_t> found;
-    for (const points::Point* point : daemon.enforcement().all()) {
-      const auto here = point->enforcer().named_networks(address);
-      found.insert(here.begin(), here.end());
-    }
-    return std::vector<std::size_t>(found.begin(), found.end());
-  };
-  return control::explain(
-      *daemon.settings().policy(), params.at("from").get<std::string>(),
-      params.at("to").get<std::string>(), params.at("port").get<std::string>(),
-      {.workload = lookup, .is_local = {}, .addresses = addresses, .named = named});
+  return control::explain(*daemon.settings().policy(), world_view(daemon),
+                          params.at("from").get<std::string>(), params.at("to").get<std::string>(),
+                          params.at("port").get<std::string>());
 }
 
 Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {
@@ -341,7 +360,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
             answer([&daemon](const json&) { return status_json(daemon); }));
   server.on(method::workloads, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {
-              reply.list(list_workloads(daemon.registry(), params.value("examine", true)));
+              reply.list(list_workloads(daemon, params.value("examine", true)));
             });
   server.on(method::metrics, Access::root, answer([&daemon](const json&) {
               return json{{"text", metrics_text(daemon)}};
@@ -361,6 +380,11 @@ void register_methods(control::Server& server, Daemon& daemon) {
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               const auto explanation = explain(daemon, params);
               explanation ? reply.result(*explanation) : reply.error(explanation.error());
+            });
+  server.on(method::world, Access::root,
+            [&daemon](const Caller&, const json& /*params*/, const Reply& reply) {
+              const auto world = std::make_shared<const policy::World>(world_view(daemon));
+              reply.list_events(control::world_events(world), control::world_result(*world));
             });
   server.on(method::launch, Access::anyone,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
@@ -397,10 +421,21 @@ void register_methods(control::Server& server, Daemon& daemon) {
               const auto listed = connections_json(daemon, params);
               listed ? reply.result(*listed) : reply.error(listed.error());
             });
+  server.on(method::present, Access::root,
+            answer([&daemon](const json&) { return present_json(daemon); }));
   server.on(method::policy, Access::root,
             answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
+  server.on(method::rules, Access::root,
+            answer([&daemon](const json&) { return rules_json(daemon); }));
   server.on(method::words, Access::root,
             answer([&daemon](const json&) { return words_json(daemon); }));
+  register_incident_methods(server, daemon);
+  server.on(method::survey, Access::root,
+            [&daemon](const Caller&, const json&, const Reply& reply) {
+              const auto found = survey_json(daemon);
+              found ? reply.result(*found) : reply.error(found.error());
+            });
+  register_change_methods(server, daemon);
 }
 
 }  // namespace trireme::daemon

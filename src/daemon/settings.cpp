@@ -3,12 +3,14 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
+#include <syslog.h>
 
 #include <algorithm>
 
 #include "last_good.hpp"
 
 #include "trireme/base/counted.hpp"
+#include "trireme/base/journal.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -17,6 +19,7 @@ constexpr std::chrono::seconds kPoll(1);          // between two polls if files 
 constexpr std::chrono::milliseconds kQuiet(200);  // without a change, before a reload
 constexpr std::chrono::seconds kPatience(1);      // reload after this even if files keep changing
 constexpr std::chrono::seconds kWriting(10);      // ... and even if a file is open for writing
+constexpr std::chrono::hours kNotice(1);          // before a deny rule expires
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -37,12 +40,22 @@ std::vector<std::string> trust_files(const config::TrustSettings& trust) {
 }  // namespace
 
 std::unique_ptr<Settings> Settings::open(const std::string& directory,
-                                         const std::string& runtime_dir) {
+                                         const std::string& runtime_dir, Clock clock) {
   std::unique_ptr<Settings> settings(
-      new Settings(directory, runtime_dir, config::Watcher::open(directory)));
+      new Settings(directory, runtime_dir, config::Watcher::open(directory), std::move(clock)));
   if (!settings->load()) {
     settings->fall_back();
   }
+  return settings;
+}
+
+std::unique_ptr<Settings> Settings::open_instead(const std::string& directory,
+                                                 const std::string& runtime_dir,
+                                                 const config::FileSet& files, const Error& reason,
+                                                 Clock clock) {
+  std::unique_ptr<Settings> settings(
+      new Settings(directory, runtime_dir, config::Watcher::open(directory), std::move(clock)));
+  std::ignore = settings->enforce_instead(files, reason);
   return settings;
 }
 
@@ -151,36 +164,56 @@ Status Settings::load() {
     errors_.push_back("the policy is valid but cannot be applied: " + taken.error().text());
     return fail(errors_.back());
   }
-  if (Status kept = keep_last_good(runtime_dir_, configuration); !kept) {
+  if (Status kept = keep_last_good(runtime_dir_, files_of(configuration)); !kept) {
     spdlog::error("{}", kept.error().text());
   }
   return {};
 }
 
-/// Uses the last valid files. They have only the paths of keys, so the keys are read from disk.
+/// Uses the last valid files.
 void Settings::fall_back() {
-  auto last_good = read_last_good(runtime_dir_);
-  if (!last_good) {
-    return;
+  if (auto last_good = read_last_good(runtime_dir_)) {
+    std::ignore = use(std::move(*last_good));
   }
-  config::complete(directory_, *last_good);
+}
+
+/// Uses the result of config::parse(). It has only the paths of keys, so the keys are read from
+/// disk.
+Status Settings::use(config::Configuration files) {
+  config::complete(directory_, files);
   const auto is_error = [](const config::Diagnostic& diagnostic) {
     return diagnostic.severity == config::Diagnostic::Severity::error;
   };
-  if (!last_good->valid()) {
+  if (!files.valid()) {
     errors_.emplace_back("the keys of [trust] cannot be used either: remote hosts stay unlabeled");
-    for (const config::Diagnostic& diagnostic : last_good->diagnostics) {
+    for (const config::Diagnostic& diagnostic : files.diagnostics) {
       if (is_error(diagnostic)) {
         errors_.push_back(diagnostic.text());
       }
     }
-    std::erase_if(last_good->diagnostics, is_error);
-    last_good->trust = {};
+    std::erase_if(files.diagnostics, is_error);
+    files.trust = {};
   }
-  if (Status taken = take(std::move(*last_good)); !taken) {
+  Status taken = take(std::move(files));
+  if (!taken) {
     errors_.push_back(taken.error().text());
   }
   watch_trust_files();
+  return taken;
+}
+
+Status Settings::enforce_instead(const config::FileSet& files, const Error& reason) {
+  errors_ = {reason.text()};
+  if (Status used = use(config::parse(files.policy, files.identity)); !used) {
+    return used;
+  }
+  if (Status kept = keep_last_good(runtime_dir_, files); !kept) {
+    spdlog::error("{}", kept.error().text());
+  }
+  if (outcome_) {
+    outcome_();
+  }
+  return {};
 }
 
 Status Settings::take(config::Configuration configuration) {
@@ -189,7 +222,9 @@ Status Settings::take(config::Configuration configuration) {
   if (!trust) {
     return tl::unexpected<Error>(trust.error().front());
   }
-  auto policy = std::make_shared<const policy::Policy>(std::move(configuration.policy));
+  const auto time = std::chrono::floor<std::chrono::seconds>(clock_());
+  auto whole = std::make_shared<const policy::Policy>(std::move(configuration.policy));
+  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole, time));
   auto host = std::make_shared<const config::Host>(std::move(configuration.host));
   if (apply_) {
     if (Status applied = apply_(policy, host, *trust); !applied) {
@@ -197,16 +232,80 @@ Status Settings::take(config::Configuration configuration) {
     }
   }
   policy_ = std::move(policy);
+  whole_policy_ = std::move(whole);
+  period_ = policy::period_of(*whole_policy_, time);
   host_ = std::move(host);
   trust_ = std::move(*trust);
   policy_sources_ = std::move(configuration.policy_sources);
-  warnings_.clear();
+  identity_sources_ = std::move(configuration.identity_sources);
+  load_warnings_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
-    warnings_.push_back(diagnostic.text());
+    load_warnings_.push_back(diagnostic.text());
   }
+  set_warnings(time);
+  to_announce_.clear();
+  for (const policy::Rule& rule : whole_policy_->rules) {
+    if (rule.until && rule.action == policy::Rule::Action::deny &&
+        rule.mode == policy::Mode::enforce) {
+      to_announce_.push_back(&rule);
+    }
+  }
+  announce_expiry(time);
   generation_++;
   loaded_ = std::chrono::system_clock::now();
   return {};
+}
+
+void Settings::set_warnings(std::chrono::sys_seconds time) {
+  warnings_ = load_warnings_;
+  std::ranges::transform(config::expired_rules(*whole_policy_, time), std::back_inserter(warnings_),
+                         &config::Diagnostic::text);
+}
+
+/// An expired deny rule opens what it denied, so it is announced while there is time to renew it.
+void Settings::announce_expiry(std::chrono::sys_seconds time) {
+  std::erase_if(to_announce_, [time](const policy::Rule* rule) {
+    if (time < *rule->until - kNotice) {
+      return false;
+    }
+    if (time < *rule->until) {
+      spdlog::warn("{} expires at {}: what it denies is then decided without it", rule->text(),
+                   policy::text(*rule->until));
+    }
+    return true;
+  });
+}
+
+Status Settings::look_at_clock() {
+  const auto time = std::chrono::floor<std::chrono::seconds>(clock_());
+  announce_expiry(time);
+  if (period_.contains(time)) {
+    return {};
+  }
+  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole_policy_, time));
+  if (apply_) {
+    if (Status applied = apply_(policy, host_, trust_); !applied) {
+      return applied;
+    }
+  }
+  for (const policy::Rule& rule : whole_policy_->rules) {
+    if (rule.until && policy::has_expired(rule, time) != (*rule.until <= period_.begin)) {
+      spdlog::warn("{} {}: its until is {}", rule.text(),
+                   policy::has_expired(rule, time) ? "has expired" : "is in force again",
+                   policy::text(*rule.until));
+    }
+  }
+  policy_ = std::move(policy);
+  period_ = policy::period_of(*whole_policy_, time);
+  set_warnings(time);
+  return {};
+}
+
+std::optional<std::chrono::microseconds> Settings::time_left() const {
+  if (period_.end == std::chrono::sys_seconds::max()) {
+    return std::nullopt;
+  }
+  return period_.end - std::chrono::floor<std::chrono::microseconds>(clock_());
 }
 
 Status Settings::reload() {
@@ -214,18 +313,36 @@ Status Settings::reload() {
   if (quiet_.is_open()) {
     quiet_.disarm();
   }
-  Status done = load();
+  Status done = before_reload ? before_reload() : Status{};
+  if (done) {
+    done = load();
+  } else {
+    errors_ = {done.error().text()};
+  }
   (done ? reloads_ : failed_reloads_)++;
   if (done) {
-    spdlog::info("{}: generation {} in force, {}, digest {}", directory_, generation_,
-                 counted(policy_->rules.size(), "rule"), policy::hex(policy_->digest));
+    spdlog::info("{}: generation {} in force, {}, digest {}, identity digest {}", directory_,
+                 generation_, counted(policy_->rules.size(), "rule"), policy::hex(policy_->digest),
+                 policy::hex(host_->digest));
     std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
   } else {
     std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });
-    spdlog::error("{}: invalid; generation {} stays in force", directory_, generation_);
+    log_event(LOG_ERR, message_id::kReloadRefused,
+              fmt::format("{}: invalid; generation {} stays in force", directory_, generation_),
+              {{"DIRECTORY", directory_},
+               {"GENERATION", std::to_string(generation_)},
+               {"ERRORS", std::to_string(errors_.size())},
+               {"ERROR", errors_.empty() ? done.error().message : errors_.front()}});
   }
   outcome_();
   return done;
+}
+
+Status Settings::reload_written() {
+  // In this order: what is saved after the events were taken causes new ones.
+  std::ignore = watcher_.drain();
+  std::ignore = watcher_.poll();
+  return reload();
 }
 
 }  // namespace trireme::daemon

@@ -1,69 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "survey.hpp"
 
-#include <ifaddrs.h>
-#include <netinet/in.h>
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
-#include <cstring>
 #include <map>
-#include <optional>
 #include <set>
 #include <tuple>
+#include <unordered_map>
 
+#include "sockets_here.hpp"
 #include "trireme/docker/running.hpp"
-#include "trireme/kernel/sockets.hpp"
+#include "trireme/policy/live_ends.hpp"
 #include "trireme/systemd/unit_rule.hpp"
+#include "trireme/workload/candidates.hpp"
 #include "trireme/workload/network.hpp"
+#include "trireme/workload/registry.hpp"
 
 namespace trireme::daemon {
 namespace {
 
+using policy::Resident;
+
 constexpr std::chrono::milliseconds kSystemdPatience(3000);
-constexpr std::size_t kDeepest = 6;  // levels of cgroups that are searched
-
-struct Candidate {
-  std::string name;
-  policy::LabelSet labels;
-  std::string cgroup;
-  std::shared_ptr<const kernel::Netns> network;  // null: this process's own
-};
-
-/// A connection as seen by one of its sockets. The first field is the inode of the network
-/// namespace for loopback addresses, which exist in every namespace, and 0 for all others.
-using Ends = std::tuple<std::uint64_t, std::uint8_t, policy::Address, std::uint16_t,
-                        policy::Address, std::uint16_t>;
-
-bool is_loopback_address(const policy::Address& address) {
-  static const policy::Prefix four = policy::Prefix::parse("127.0.0.0/8").value();
-  static const policy::Prefix six = policy::Prefix::parse("::1/128").value();
-  return four.contains(address) || six.contains(address);
-}
-
-/// The addresses of the current network namespace.
-std::set<policy::Address> addresses_here() {
-  std::set<policy::Address> found;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) {
-    return found;
-  }
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    policy::Address address;
-    if (entry->ifa_addr != nullptr && entry->ifa_addr->sa_family == AF_INET) {
-      std::memcpy(address.bytes.data(),
-                  &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, 4);
-      found.insert(address);
-    } else if (entry->ifa_addr != nullptr && entry->ifa_addr->sa_family == AF_INET6) {
-      address.family = policy::Address::Family::v6;
-      std::memcpy(address.bytes.data(),
-                  &reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr, 16);
-      found.insert(address);
-    }
-  }
-  ::freeifaddrs(list);
-  return found;
-}
+constexpr std::size_t kDeepest = 24;  // levels of cgroups that are searched, as in the gate
 
 class Surveying {
  public:
@@ -72,17 +32,26 @@ class Surveying {
   }
 
   Survey run(std::chrono::milliseconds patience) {
-    add_units();
+    for (const workload::Workload& known : workload::recorded(tree_)) {
+      if (known.kind == workload::Kind::process) {
+        candidates_.processes.push_back({known.name, known.cgroup_path, known.own_labels});
+      }
+    }
     add_containers(patience);
-    for (const Candidate& candidate : candidates_) {
-      read_sockets(candidate);
+    residents_ = workload::residents(host_, candidates_, unit_matcher());
+    for (const Resident& resident : residents_) {
+      if (!resident.blocked.empty()) {
+        result_.quarantined.push_back(resident.name + ": " + resident.blocked);
+      }
     }
-    for (const auto& [ends, owner] : connections_) {
-      add_flow(ends, *owner);
+    result_.workloads = residents_.size();
+    note_owners();
+    read_sockets();
+    for (const policy::LiveConnection& live : policy::live_connections(sockets_, {})) {
+      add(live);
     }
-    result_.workloads = candidates_.size();
-    for (auto& [key, flow] : flows_) {
-      result_.flows.push_back(std::move(flow));
+    for (auto& [key, connections] : connections_) {
+      result_.connections.push_back(std::move(connections));
     }
     return std::move(result_);
   }
@@ -93,7 +62,10 @@ class Surveying {
       std::string child = path;
       child += "/" + name;
       if (docker::is_container_cgroup(name) && tree_.populated(child)) {
-        containers_.push_back(child);
+        container_cgroups_.push_back(child);
+      }
+      if (systemd::cgroup_of_unit(child) == child) {
+        candidates_.units.push_back(child);
       }
       if (depth < kDeepest) {
         walk(child, depth + 1);
@@ -102,50 +74,33 @@ class Surveying {
     }
   }
 
-  void add(Candidate candidate) {
-    if (Status added = candidate.labels.add_host_labels(host_.labels); !added) {
-      result_.problems.push_back(candidate.name + ": " + added.error().text());
-    }
-    candidates_.push_back(std::move(candidate));
-  }
-
-  void add_units() {
+  [[nodiscard]] workload::MatchUnit unit_matcher() const {
     if (host_.units.empty() || sd_booted() <= 0 ||
         workload::network_of_process(1) != workload::own_network()) {
-      return;
+      return [](const std::string&) { return std::nullopt; };
     }
-    const systemd::Aliases aliases =
-        systemd::view_units(std::make_shared<const config::Host>(host_), kSystemdPatience).aliases;
-    for (const std::string& path : paths_) {
-      if (const auto unit = systemd::match_unit(host_, aliases, path)) {
-        add({unit->name, unit->rule->labels, path, nullptr});
-      }
-    }
+    return
+        [this,
+         view = systemd::view_units(std::make_shared<const config::Host>(host_), kSystemdPatience)](
+            const std::string& cgroup) -> std::optional<std::pair<std::string, policy::LabelSet>> {
+          const auto unit = systemd::match_unit(host_, view, cgroup);
+          return unit ? std::optional(std::pair(unit->name, unit->rule->labels)) : std::nullopt;
+        };
   }
 
   void add_containers(std::chrono::milliseconds patience) {
-    using Containers = config::DockerSettings::Containers;
-    const config::DockerSettings& settings = host_.docker;
-    if (settings.containers == Containers::none || containers_.empty()) {
+    if (host_.docker.containers == config::DockerSettings::Containers::none ||
+        container_cgroups_.empty()) {
       return;
     }
-    const auto running = docker::running_containers(settings, containers_, patience);
+    auto running = docker::running_containers(host_.docker, container_cgroups_, patience);
     for (const docker::UnreportedContainer& container : running.unreported) {
       result_.quarantined.push_back(container.name + ": " + container.reason);
     }
     for (const docker::UnreportedContainer& container : running.left_alone) {
       result_.left_alone.push_back(container.name + ": " + container.reason);
     }
-    for (const docker::RunningContainer& container : running.reported) {
-      if (!container.labels) {
-        result_.quarantined.push_back(container.name + ": " + container.labels.error().text());
-        continue;
-      }
-      const bool elsewhere = workload::network_of_process(container.pid) != workload::own_network();
-      if ((settings.containers == Containers::labeled && container.labels->empty()) ||
-          (settings.containers == Containers::host_network && elsewhere)) {
-        continue;
-      }
+    for (docker::RunningContainer& container : running.reported) {
       auto network = kernel::Netns::of_process(container.pid);
       if (container.cgroup.empty() || !network) {
         result_.problems.push_back(
@@ -153,105 +108,119 @@ class Surveying {
             ": its connections were not checked: it has no cgroup of its own in cgroup v2");
         continue;
       }
-      add({container.name, *container.labels, container.cgroup, elsewhere ? *network : nullptr});
+      const bool has_own = (*network)->inode() != workload::own_network();
+      if (has_own) {
+        networks_.emplace((*network)->inode(), *network);
+      }
+      candidates_.containers.push_back({.id = container.id,
+                                        .name = container.name,
+                                        .cgroup = container.cgroup,
+                                        .has_own_network = has_own,
+                                        .labels = std::move(container.labels),
+                                        .image_labels = std::move(container.image_labels)});
     }
   }
 
-  void read_sockets(const Candidate& candidate) {
-    if (!candidate.network) {
-      read_here(candidate);
-    } else if (Status inside = candidate.network->within([&] { read_here(candidate); }); !inside) {
-      result_.problems.push_back(candidate.name + ": " + inside.error().text());
-    }
-  }
-
-  /// Called in the candidate's network namespace.
-  void read_here(const Candidate& candidate) {
-    auto table = kernel::SocketTable::open();
-    if (!table) {
-      result_.problems.push_back(candidate.name + ": " + table.error().text());
-      return;
-    }
-    const std::uint64_t place = candidate.network ? candidate.network->inode() : 0;
-    if (!addresses_.contains(place)) {
-      addresses_[place] = addresses_here();
+  /// The owner of a cgroup's sockets: 0 for no workload, else the index of the resident plus 1.
+  void note_owners() {
+    std::map<std::string, std::size_t> by_cgroup;
+    for (std::size_t i = 0; i < residents_.size(); ++i) {
+      by_cgroup[residents_[i].key] = i + 1;
     }
     for (const std::string& path : paths_) {
-      if (path != candidate.cgroup && !path.starts_with(candidate.cgroup + "/")) {
+      const auto id = tree_.id(path);
+      for (std::string part = path; id && !part.empty(); part.resize(part.rfind('/'))) {
+        if (const auto found = by_cgroup.find(part); found != by_cgroup.end()) {
+          owners_[*id] = found->second;
+          break;
+        }
+      }
+    }
+  }
+
+  void read_sockets() {
+    networks_.emplace(0, nullptr);
+    for (const auto& [inode, network] : networks_) {
+      auto found = sockets_in(network);
+      if (!found) {
+        result_.problems.push_back("Open connections were not all checked: " +
+                                   found.error().text());
         continue;
       }
-      const auto id = tree_.id(path);
-      const auto sockets = id ? table->of_cgroup(*id) : tl::unexpected(id.error());
-      for (const kernel::InetSocket& socket :
-           sockets ? *sockets : std::vector<kernel::InetSocket>()) {
-        take(socket, candidate, place);
+      addresses_[inode] = std::move(found->addresses);
+      for (const kernel::InetSocket& socket : found->tcp) {
+        const auto owner = owners_.find(socket.cgroup_id);
+        // A connection without a cgroup has been closed by its process.
+        if (socket.remote_port == 0 || socket.cgroup_id != 0) {
+          sockets_.push_back(
+              live_socket(socket, inode, owner == owners_.end() ? 0 : owner->second));
+        }
       }
     }
   }
 
-  void take(const kernel::InetSocket& socket, const Candidate& candidate, std::uint64_t place) {
-    if (socket.remote_port == 0) {
-      listeners_.insert({place, socket.protocol, socket.local_port});
-      return;
-    }
-    connections_[ends_of(place, socket.protocol, socket.local, socket.local_port, socket.remote,
-                         socket.remote_port)] = &candidate;
+  [[nodiscard]] const Resident* resident_of(const policy::LiveSocket* socket) const {
+    return socket == nullptr || socket->owner == 0 ? nullptr : &residents_[socket->owner - 1];
   }
 
-  static Ends ends_of(std::uint64_t place, std::uint8_t protocol, const policy::Address& local,
-                      std::uint16_t local_port, const policy::Address& remote,
-                      std::uint16_t remote_port) {
-    return {
-        is_loopback_address(local) ? place : 0, protocol, local, local_port, remote, remote_port};
-  }
-
-  /// Adds a connection, seen from the socket of a candidate. If both endpoints are candidates, only
-  /// the client's socket counts.
-  void add_flow(const Ends& ends, const Candidate& owner) {
-    const auto& [loopback_place, protocol, local, local_port, remote, remote_port] = ends;
-    const std::uint64_t place = owner.network ? owner.network->inode() : 0;
-    const bool is_server = listeners_.contains({place, protocol, local_port});
-    const auto other =
-        connections_.find({loopback_place, protocol, remote, remote_port, local, local_port});
-    if (other != connections_.end() && (is_server || other->second == &owner)) {
-      return;
+  void add(const policy::LiveConnection& live) {
+    const Resident* client = resident_of(live.client);
+    const Resident* server = resident_of(live.server);
+    if (client == server) {
+      return;  // no workload, or one with itself
     }
-    const policy::SeenEnd own = end(owner);
-    policy::SeenEnd peer;
-    if (other != connections_.end()) {
-      peer = end(*other->second);
-    } else {
-      peer.host = is_loopback_address(remote) || addresses_[place].contains(remote);
-      peer.address = remote;
+    Survey::Connections made;
+    policy::SeenFlow& flow = made.flow;
+    const bool is_whole = live.client != nullptr && live.server != nullptr;
+    const std::uint64_t network = (client != nullptr ? live.client : live.server)->network;
+    const auto is_here = [&](const policy::Address& address) {
+      return is_whole ? live.client->network == live.server->network
+                      : address.is_loopback() || addresses_[network].contains(address);
+    };
+    flow.from = end(client, live.from_client.source, is_here(live.from_client.source));
+    flow.to = end(server, live.from_client.destination, is_here(live.from_client.destination));
+    flow.protocol = 6;
+    flow.port = live.from_client.destination_port;
+    for (const Resident* resident : {client, server}) {
+      if (resident != nullptr && !resident->blocked.empty()) {
+        made.blocked = resident->name + " would be quarantined";
+      }
     }
-    policy::SeenFlow flow;
-    flow.from = is_server ? peer : own;
-    flow.to = is_server ? own : peer;
-    flow.protocol = protocol;
-    flow.port = is_server ? local_port : remote_port;
+    flow.client_ports.push_back(live.from_client.source_port);
     const auto key = std::tuple(flow.from.workload + "\n" + flow.from.text(),
-                                flow.to.workload + "\n" + flow.to.text(), protocol, flow.port);
-    const auto [known, is_new] = flows_.try_emplace(key, flow);
-    known->second.count += is_new ? 0 : 1;
+                                flow.to.workload + "\n" + flow.to.text(), flow.port);
+    const auto [known, is_new] = connections_.try_emplace(key, made);
+    if (!is_new) {
+      known->second.flow.count++;
+      known->second.flow.client_ports.push_back(live.from_client.source_port);
+    }
   }
 
-  static policy::SeenEnd end(const Candidate& candidate) {
+  /// `is_here`: an unlabeled process there is @host to the other end.
+  static policy::SeenEnd end(const Resident* resident, const policy::Address& address,
+                             bool is_here) {
     policy::SeenEnd made;
-    made.labels = candidate.labels;
-    made.workload = candidate.name;
+    if (resident != nullptr) {
+      made.labels = resident->labels;
+      made.workload = resident->name;
+      return made;
+    }
+    made.host = is_here;
+    made.address = address;
     return made;
   }
 
   const kernel::CgroupTree& tree_;
   const config::Host& host_;
   std::vector<std::string> paths_;
-  std::vector<std::string> containers_;  // their cgroups
-  std::vector<Candidate> candidates_;
-  std::map<std::uint64_t, std::set<policy::Address>> addresses_;
-  std::set<std::tuple<std::uint64_t, std::uint8_t, std::uint16_t>> listeners_;
-  std::map<Ends, const Candidate*> connections_;
-  std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow>
-      flows_;
+  std::vector<std::string> container_cgroups_;
+  workload::Candidates candidates_;
+  std::vector<Resident> residents_;
+  std::unordered_map<std::uint64_t, std::size_t> owners_;  // by cgroup id
+  std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
+  std::map<std::uint64_t, std::set<policy::Address>> addresses_;  // by network namespace
+  std::vector<policy::LiveSocket> sockets_;
+  std::map<std::tuple<std::string, std::string, std::uint16_t>, Survey::Connections> connections_;
   Survey result_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Looks at a host before trireme's first start: what would become a workload, and which connections
-// those have open. Changes nothing.
+// Looks at a host without a daemon: what would be a workload under some settings, and which
+// connections those have open. Changes nothing.
 #pragma once
 
 #include <chrono>
@@ -14,17 +14,21 @@
 namespace trireme::daemon {
 
 struct Survey {
-  std::size_t workloads = 0;             // containers and units that would be under policy
+  std::size_t workloads = 0;  // containers, units and commands that would be under policy
   std::vector<std::string> quarantined;  // containers that would be quarantined, and why
   std::vector<std::string> left_alone;   // containers of engines that are not configured, and why
-  std::vector<policy::SeenFlow> flows;   // open connections of the workloads; identical ones are
-                                         // one entry
+  struct Connections {
+    policy::SeenFlow flow;
+    std::string blocked;  // why an end would be in quarantine
+  };
+  std::vector<Connections> connections;  // open ones of the workloads; identical ones are one entry
   std::vector<std::string> problems;     // what could not be checked
 };
 
 /// Asks the container engines and reads cgroups and sockets. Waits at most `patience` for an
 /// engine, and asks only if containers run: connecting to Docker's socket can start Docker, which
-/// waits for trireme. Blocks. Needs root.
+/// waits for trireme. Commands that trirun has started are workloads under any settings. Blocks.
+/// Needs root.
 [[nodiscard]] Survey look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
                                   std::chrono::milliseconds patience);
 

@@ -103,6 +103,9 @@ Sets make() {
       "refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
+  sets.sampled = sets.refused;
+  sets.sampled.name = "sampled";
+  sets.sampled.dynamic_timeout_ms = 60'000;
   sets.clients4 = ends("clients4", SetType::ipv4_addr, 4);
   sets.clients6 = ends("clients6", SetType::ipv6_addr, 16);
   return sets;
@@ -110,14 +113,14 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 38> Sets::all() const {
+std::array<const NftSet*, 39> Sets::all() const {
   return {&workloads,    &groups,       &classes,       &same,          &pairs,       &ports,
           &outcomes,     &ends,         &local4,        &local6,        &remote4,     &remote6,
           &local_named4, &local_named6, &remote_named4, &remote_named6, &named4,      &named6,
           &answers,      &source,       &destination,   &enter_out_net, &enter_in_lo, &enter_in_net,
           &refusal,      &auditing,     &owner,         &speakers4,     &speakers6,   &neighbors,
           &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused,     &steady,
-          &clients4,     &clients6};
+          &sampled,      &clients4,     &clients6};
 }
 
 const Sets& sets() {

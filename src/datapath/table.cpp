@@ -13,10 +13,39 @@ using kernel::NftVerdict;
 
 namespace {
 
+/// Allowed flows that the rules of a namespace report, at most.
+constexpr std::uint32_t kSampledPerSecond = 50;
+
+/// Reports an allowed flow, for `trirectl flows --all` and the counters of rules: each pair of
+/// endpoints and port at most once while its element in `sampled` lives, all together at a bounded
+/// rate. Whether it is reported or not, the flow does not come here again.
+void write_sample(Writer& writer) {
+  writer.rule("sample", std::move(NftRule()
+                                      .immediate(8, label_bytes(abi::FlowLabel::bits(abi::kLogged)))
+                                      .set_ct(NFT_CT_LABELS, 8)));
+  // The label's words 1 and 2 are the numbers of source and destination. The port is that of the
+  // service, after any DNAT, in both directions of the flow.
+  constexpr std::uint32_t key = 9;
+  NftRule report;
+  report.ct(NFT_CT_LABELS, key - 1)
+      .meta(NFT_META_L4PROTO, key + 2)
+      .ct_reply(NFT_CT_PROTO_SRC, key + 3)
+      .not_in(sets().sampled.name, key)
+      .limit_per_second(kSampledPerSecond)
+      .add_to(sets().sampled.name, key)
+      .log(abi::kLogGroup, "sample")
+      .comment("once in 60 s: number of source, number of destination, port");
+  writer.rule("sample", std::move(report));
+}
+
 void write_ends(Writer& writer) {
   for (const std::uint8_t number : {std::uint8_t{IPPROTO_ICMP}, std::uint8_t{IPPROTO_ICMPV6}}) {
     writer.rule("related", std::move(protocol(number).accept()));
   }
+  // The bit is set with a flow's first packet and implies kAuthorized: later packets end here.
+  NftRule logged;
+  writer.rule("allow", std::move(flow_has(logged, abi::kLogged).accept()));
+  writer.sample("allow");
   NftRule authorized;
   writer.rule("allow", std::move(flow_has(authorized, abi::kAuthorized).accept()));
   // Here the flow cannot bear the bit: it is older than the table, or untracked. On lo nothing
@@ -27,6 +56,8 @@ void write_ends(Writer& writer) {
               std::move(local.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback)).accept()));
   writer.rule("allow", std::move(connection_request().go_to("refuse")));
   writer.rule("allow", std::move(NftRule().accept()));
+
+  write_sample(writer);
 
   const auto log_once = [&writer](const std::string& chain, const std::string& prefix,
                                   std::uint32_t bits) {
@@ -92,10 +123,11 @@ void add_chains(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related",        "allow",       "allow_log",     "allow_audit", "refuse",
-        kReject,          kSilent,       kAudit,          "output_nat",  "output_datagram",
-        "input_datagram", "output_net",  "out_net_host",  "in_net_host", "in_net_again",
-        "in_lo_host",     "in_lo_again", "in_lo_to_host", kAnswersHeld,  kAnswersPass}) {
+       {"related",         "allow",          "sample",      "allow_log",     "allow_audit",
+        "refuse",          kReject,          kSilent,       kAudit,          "output_nat",
+        "output_datagram", "input_datagram", "output_net",  "out_net_host",  "in_net_host",
+        "in_net_again",    "in_lo_host",     "in_lo_again", "in_lo_to_host", kAnswersHeld,
+        kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);

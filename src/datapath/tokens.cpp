@@ -121,6 +121,9 @@ void write_authorize(Writer& writer, const std::string& chain, bool input, std::
   NftRule done;
   done.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0);
   writer.rule(chain, std::move(done));
+  if ((flags & abi::kAudited) == 0) {
+    writer.sample(chain);
+  }
   if (!input) {
     remember_client(writer, chain);
   } else if (!is_meet) {

@@ -147,6 +147,11 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
   rule(chain, std::move(NftRule().go_to("refuse")));
 }
 
+void Writer::sample(const std::string& chain) {
+  NftRule flow;
+  rule(chain, std::move(flow_has(flow_lacks(flow, abi::kLogged), abi::kAuthorized).jump("sample")));
+}
+
 void Writer::exempt(const std::string& chain) {
   if (chain == "in_net_host" && layout_.queues > 0) {
     // Rules see no cgroup for a workload's half-open request. Segments on the flow of its SYN

@@ -5,7 +5,6 @@
 
 #include <utility>
 
-#include "labels.hpp"
 #include "state.hpp"
 #include "trireme/workload/network.hpp"
 
@@ -20,8 +19,8 @@ constexpr const char* kImageGone =
     "its image is gone, so the container's own labels cannot be distinguished from the image's; "
     "recreate the container";
 constexpr const char* kPublished =
-    "published ports: docker-proxy forwards some of their connections as @host; set "
-    "'userland-proxy=false'";
+    "published ports: docker-proxy forwards some of their connections, and to the container they "
+    "come from @world at the address of its bridge; set 'userland-proxy=false'";
 
 bool has_whole_network(const workload::Description& description) {
   return !description.places.empty() && description.places.front().whole_network;
@@ -119,7 +118,8 @@ std::string Source::lost_labels(const Container& container) const {
   if (image == nullptr || !image->labels) {
     return {};
   }
-  const auto lost = labels_lost_to_image(container.facts->labels, *image->labels, settings());
+  const auto lost =
+      config::labels_lost_to_image(container.facts->labels, *image->labels, settings());
   return lost.empty() ? std::string()
                       : fmt::format(
                             "not part of the identity: {}: the image has the same {}; to include "
@@ -140,7 +140,7 @@ Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& conta
     }
     of_image = &*image->labels;
   }
-  auto labels = identity_labels(facts.labels, *of_image, settings());
+  auto labels = config::identity_labels(facts.labels, *of_image, settings());
   if (!labels) {
     return tl::unexpected(labels.error());
   }
@@ -170,6 +170,7 @@ workload::Description Source::describe(const Container& container,
                             ? std::vector<std::string>()
                             : workload::capability_warnings(description.pid, network);
       description.warnings = container_warnings(facts.capabilities, held);
+      description.published = facts.published;
       if (network != nullptr && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
       }

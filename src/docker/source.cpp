@@ -168,6 +168,38 @@ std::string Source::status() const {
   return line.empty() ? "not used" : line;
 }
 
+std::vector<KnownContainer> Source::known() const {
+  static const RawLabels none;
+  std::vector<KnownContainer> list;
+  for (const auto& [id, container] : containers_) {
+    const bool is_running =
+        !container->cgroup.empty() || (container->facts && container->facts->is_running);
+    if (!is_running) {
+      continue;
+    }
+    KnownContainer known{.id = id,
+                         .name = id.substr(0, 12),
+                         .cgroup = container->cgroup,
+                         .network = nullptr,
+                         .is_placed = !container->places.empty(),
+                         .labels = std::nullopt,
+                         .image_labels = std::nullopt};
+    if (known.is_placed) {
+      known.network = container->places.front().network;
+    }
+    if (container->facts) {
+      known.name = container->facts->name.empty() ? known.name : container->facts->name;
+      known.labels = container->facts->labels;
+      const Image* image = container->engine == nullptr ? nullptr : image_of(*container);
+      known.image_labels = image != nullptr                   ? image->labels
+                           : container->facts->labels.empty() ? std::optional(none)
+                                                              : std::nullopt;
+    }
+    list.push_back(std::move(known));
+  }
+  return list;
+}
+
 // --- cgroup events ---
 
 std::string Source::container_of(const std::string& path) const {
@@ -277,6 +309,7 @@ void Source::keep_inspected(const Container& container, ContainerFacts& listed) 
     listed.sandbox = container.facts->sandbox;
     listed.cgroup_parent = container.facts->cgroup_parent;
     listed.publishes_ports = container.facts->publishes_ports;
+    listed.published = container.facts->published;
     listed.capabilities = container.facts->capabilities;
     listed.networks = container.facts->networks;
     listed.addresses = container.facts->addresses;

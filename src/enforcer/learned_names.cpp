@@ -245,8 +245,12 @@ std::vector<std::string> Enforcer::names(const Address& address) const {
   return version_->names.names(address);
 }
 
-std::vector<Address> Enforcer::addresses(const std::string& name) const {
-  return version_->names.addresses(name);
+std::map<Address, std::vector<std::string>> Enforcer::all_names() const {
+  std::map<Address, std::vector<std::string>> all;
+  for (const Address& address : version_->names.all()) {
+    all.emplace(address, version_->names.names(address));
+  }
+  return all;
 }
 
 std::size_t Enforcer::named() const {

@@ -237,6 +237,9 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   if (former.labels) {
     leave(former.member->number);
   }
+  if (!cgroup.whole_network) {
+    note_old_flows(cgroup);  // released with its processes: others may no longer talk to it
+  }
   return committed;
 }
 

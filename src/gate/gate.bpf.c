@@ -309,6 +309,17 @@ static __always_inline int has_share(__u32 sender, __u64 now) {
   return __sync_fetch_and_add(&share->count, 1), share->count <= MOST;
 }
 
+/* The id of the cgroup by which a socket has its number: the number alone does not identify one of
+ * several workloads in quarantine. */
+static __always_inline __u64 owner_of(struct __sk_buff* skb) {
+  for (int level = DEEPEST; level >= 1; level--) {
+    __u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+    if (id && bpf_map_lookup_elem(&numbers, &id))
+      return id;
+  }
+  return 0;
+}
+
 /* `what`: the reason in the low 8 bits; bit 8 is set if audit mode lets the packet pass. */
 static __noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, __u32 what) {
   __u8 protocol = 0;
@@ -334,6 +345,7 @@ static __noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, _
   struct trireme_refused* event = bpf_ringbuf_reserve(&refused, sizeof *event, 0);
   if (!event)
     return 0;
+  event->cgroup = owner_of(skb);
   event->from = key.from;
   event->to = key.to;
   event->source_port = is_answer ? port : source_port;
@@ -579,7 +591,7 @@ int trireme_stamp(struct __sk_buff* skb) {
     return PASS;
   __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
   if (number == TRIREME_ENDED && !is_closed(skb))
-    number = TRIREME_QUARANTINE;
+    return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_ENDED);
   if (number == TRIREME_QUARANTINE)
     return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
@@ -829,11 +841,8 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
       .own = own, .generation = generation, .flags = flags, .slot = flags & TRIREME_SLOT ? 1 : 0};
   if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
-  if (own == TRIREME_ENDED) {
-    if (is_closed(skb))
-      return PASS;
-    own = TRIREME_QUARANTINE;
-  }
+  if (own == TRIREME_ENDED)
+    return is_closed(skb) ? PASS : refuse(skb, flags, p.from, own, TRIREME_REFUSED_ENDED);
   if (own == TRIREME_QUARANTINE)
     return refuse(skb, flags, p.from, own, TRIREME_REFUSED_QUARANTINE_IN);
   if (is_unjudged && own != TRIREME_HOST)

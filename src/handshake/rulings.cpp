@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "near.hpp"
 #include "steps.hpp"
 #include "trireme/policy/explain.hpp"
 
@@ -69,6 +70,7 @@ void Rulings::report_authorized(const Conversation& conversation, const policy::
                                 const Now& now) {
   report(conversation, decision, Reason::policy);
   around_.statistics.authorized++;
+  note_allowed(conversation.key);
   compare_policies(conversation, now);
 }
 
@@ -113,6 +115,7 @@ void Rulings::report_open(Conversation& conversation, const policy::Decision& de
                           Reason reason) {
   report(conversation, decision, reason);
   around_.statistics.unproved++;
+  note_allowed(conversation.key);
   conversation.is_unlabeled = true;
 }
 
@@ -127,6 +130,7 @@ Event Rulings::event(const FlowKey& key, const Conversation* conversation) const
     result.local = conversation->local->number;
     result.self = conversation->local;
     result.remote = conversation->remote;
+    result.near = conversation->is_near ? conversation->near_number : 0;
   }
   return result;
 }
@@ -139,7 +143,22 @@ void Rulings::report_refused(Event&& event, Reason reason) {
   count(reason);
   event.reason = reason;
   event.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
+  note_refused(event);
   tell(std::move(event));
+}
+
+/// In audit mode the flow passes in spite of it.
+void Rulings::note_refused(const Event& event) const {
+  const policy::Address& peer = event.ends.destination;
+  if (event.local_is_client && !audits() && !is_near(peer, around_)) {
+    around_.proved.peers.note_refused(peer, event.reason, event.detail, around_.now);
+  }
+}
+
+void Rulings::note_allowed(const FlowKey& key) const {
+  if (key.role == Role::client && !is_near(key.remote, around_)) {
+    around_.proved.peers.note_allowed(key.remote, around_.now);
+  }
 }
 
 void Rulings::report_refused(const Conversation& conversation, const Judgement& judgement) {
@@ -156,6 +175,7 @@ void Rulings::report_timeout(const Conversation& conversation, std::string detai
   report.reason = Reason::no_answer;
   report.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
   report.detail = std::move(detail);
+  note_refused(report);
   tell(std::move(report));
 }
 

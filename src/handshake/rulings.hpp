@@ -91,6 +91,8 @@ class Rulings {
   [[nodiscard]] Reason believe(const Conversation& conversation, const Now& now);
   void report(const Conversation& conversation, const policy::Decision& decision, Reason audited);
   void compare_policies(const Conversation& conversation, const Now& now);
+  void note_refused(const Event& event) const;
+  void note_allowed(const FlowKey& key) const;
   void tell(Event&& event);
 
   /// A host with a different policy that was reported recently, by the first 8 bytes of its

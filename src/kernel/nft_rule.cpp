@@ -273,6 +273,15 @@ NftRule& NftRule::not_in(const std::string& set, std::uint32_t reg) {
   return *this;
 }
 
+NftRule& NftRule::limit_per_second(std::uint32_t rate) {
+  nftnl_expr* expr = append("limit");
+  nftnl_expr_set_u64(expr, NFTNL_EXPR_LIMIT_RATE, rate);
+  nftnl_expr_set_u64(expr, NFTNL_EXPR_LIMIT_UNIT, 1);  // second
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LIMIT_BURST, rate);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+  return *this;
+}
+
 NftRule& NftRule::set_meta(std::uint32_t key, std::uint32_t reg) {
   nftnl_expr* expr = append("meta");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, key);

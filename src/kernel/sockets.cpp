@@ -27,6 +27,7 @@ constexpr std::uint32_t kAllStates = 0xffffffffU;
 constexpr std::uint32_t kConnections =
     kAllStates & ~(1U << TCP_LISTEN | 1U << TCP_TIME_WAIT | 1U << TCP_CLOSE | 1U << TCP_SYN_RECV |
                    1U << TCP_NEW_SYN_RECV);
+constexpr std::uint32_t kListenersToo = (kConnections & ~(1U << TCP_SYN_SENT)) | 1U << TCP_LISTEN;
 
 struct Request {
   nlmsghdr header;
@@ -157,6 +158,14 @@ Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint
 }
 
 Result<std::vector<InetSocket>> SocketTable::connections() {
+  return list_tcp(kConnections);
+}
+
+Result<std::vector<InetSocket>> SocketTable::connections_and_listeners() {
+  return list_tcp(kListenersToo);
+}
+
+Result<std::vector<InetSocket>> SocketTable::list_tcp(std::uint32_t states) {
   std::vector<InetSocket> sockets;
   for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
     struct {
@@ -168,7 +177,7 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.body.sdiag_family = family;
     request.body.sdiag_protocol = IPPROTO_TCP;
-    request.body.idiag_states = kConnections;
+    request.body.idiag_states = states;
     if (Status read = read_list(&request.header, IPPROTO_TCP, sockets); !read) {
       return tl::unexpected(read.error());
     }
@@ -200,6 +209,16 @@ Status SocketTable::destroy(const InetSocket& connection) {
   std::ranges::copy(connection.cookie, request.body.id.idiag_cookie);
   const Status ended = netlink::confirm(*fd, &request.header, "cannot end a connection");
   return ended || ended.error().code == ENOENT ? Status{} : ended;
+}
+
+Result<std::vector<InetSocket>> SocketTable::datagram_sockets() {
+  std::vector<InetSocket> sockets;
+  for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
+    if (Status read = query(family, IPPROTO_UDP, std::nullopt, sockets); !read) {
+      return tl::unexpected(read.error());
+    }
+  }
+  return sockets;
 }
 
 Result<std::vector<InetSocket>> SocketTable::of_cgroup(std::uint64_t cgroup_id) {

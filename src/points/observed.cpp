@@ -32,12 +32,9 @@ void Points::remember_ended(const workload::Workload& workload) {
   }
 }
 
-std::optional<policy::Flow> Points::describe(const gate::Refused& refused) const {
+policy::Flow Points::describe(const gate::Refused& refused) const {
   const Point* where = host_.get();  // unless an end is enrolled at another point
   for (const Point* point : all()) {
-    if (point->has_reported(refused)) {
-      return std::nullopt;
-    }
     const enforcer::Enforcer& enforcer = point->enforcer();
     if (enforcer.labels(refused.to) != nullptr || enforcer.labels(refused.from) != nullptr) {
       where = point;

@@ -133,10 +133,6 @@ void Point::remember_ended(const workload::Workload& workload) {
   }
 }
 
-bool Point::has_reported(const gate::Refused& refused) const {
-  return log_ && log_->has_reported(refused);
-}
-
 policy::Flow Point::describe(const gate::Refused& refused) const {
   return log_->tell(refused, observers_->registry, *enforcer_);
 }
@@ -193,9 +189,32 @@ void Point::read_conntrack() {
   conntrack_full_ = tenths >= kFull || (conntrack_full_ && tenths >= kNoLongerFull);
 }
 
+/// Workloads in quarantine share one number in the rules: the name is known if only one of them is
+/// in this network namespace.
+void Point::name_quarantined(policy::Flow& flow) const {
+  if (!flow.source.quarantined && !flow.destination.quarantined) {
+    return;
+  }
+  const workload::Workload* only = nullptr;
+  for (const workload::Workload* workload : observers_->registry.all()) {
+    if (workload->state == workload::State::quarantined && workload->is_in(network_)) {
+      if (only != nullptr) {
+        return;
+      }
+      only = workload;
+    }
+  }
+  for (policy::FlowEnd* end : {&flow.source, &flow.destination}) {
+    if (end->quarantined && only != nullptr) {
+      end->workload = only->name;
+    }
+  }
+}
+
 void Point::read_log() {
   const auto began = std::chrono::steady_clock::now();
   for (policy::Flow& flow : log_->read(*enforcer_, observers_->registry)) {
+    name_quarantined(flow);
     observers_->on_flow(std::move(flow));
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(

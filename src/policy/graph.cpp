@@ -91,6 +91,17 @@ class Drawing {
         node.text = fmt::format("{} and {} more", node.parties.front(), node.parties.size() - 1);
       } else {
         node.parties.clear();
+        name_unlabeled(node);
+      }
+    }
+  }
+
+  /// Workloads without labels are known by their names.
+  static void name_unlabeled(GraphNode& node) {
+    if (node.text == party_of({}).text && !node.members.empty()) {
+      node.text = node.members.front();
+      if (node.workloads > 1) {
+        node.text += fmt::format(" and {} more without labels", node.workloads - 1);
       }
     }
   }
@@ -115,14 +126,15 @@ class Drawing {
   void add_seen(const SeenFlow& flow) {
     GraphEdge& line = edge(node_of_[place(flow.from)], node_of_[place(flow.to)]);
     const PortRange ports = range_of(flow);
+    const Verdict verdict = judge(policy_, names_, flow).verdict;
     for (GraphUse& use : line.did) {
-      if (use.ports == ports && use.verdict == flow.verdict) {
+      if (use.ports == ports && use.verdict == verdict) {
         use.count += flow.count;
         use.last = std::max(use.last, flow.last);
         return;
       }
     }
-    line.did.push_back({ports, flow.verdict, flow.count, flow.last});
+    line.did.push_back({ports, verdict, flow.count, flow.last});
   }
 
   /// The party of an endpoint. A process of this host is @host even if a network contains its

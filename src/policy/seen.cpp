@@ -1,7 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/policy/seen.hpp"
 
+#include <map>
+#include <utility>
+
 namespace trireme::policy {
+
+namespace {
+
+SeenEnd seen_end(const FlowEnd& end) {
+  return {.labels = end.labels,
+          .workload = end.workload,
+          .host = end.entity == "@host",
+          .address = end.address,
+          .names = end.names,
+          .cgroup = end.cgroup};
+}
+
+}  // namespace
+
+SeenFlow seen(const Flow& flow, std::uint64_t count, std::vector<std::uint16_t> client_ports) {
+  return {.from = seen_end(flow.source),
+          .to = seen_end(flow.destination),
+          .protocol = flow.protocol,
+          .port = flow.port,
+          .count = count,
+          .verdict = flow.verdict,
+          .last = {},
+          .client_ports = std::move(client_ports)};
+}
 
 Endpoint SeenEnd::endpoint(std::span<const std::size_t> named) const {
   if (labels) {
@@ -29,9 +56,31 @@ Decision judge(const Policy& policy, const NameIndex& names, const SeenFlow& flo
   return evaluate(policy, flow.from.endpoint(from), flow.to.endpoint(to), flow.protocol, flow.port);
 }
 
+std::uint64_t count_denied(const Policy& policy, const NameIndex& names, const SeenFlow& flow) {
+  if (judge(policy, names, flow).verdict != Verdict::deny) {
+    return 0;
+  }
+  if (flow.client_ports.empty()) {
+    return flow.count;
+  }
+  SeenFlow back = flow;
+  std::swap(back.from, back.to);
+  std::map<std::uint16_t, bool> known;  // by port: whether the opposite direction is denied
+  std::uint64_t denied = 0;
+  for (const std::uint16_t port : flow.client_ports) {
+    const auto [found, is_new] = known.try_emplace(port, true);
+    if (is_new) {
+      back.port = port;
+      found->second = judge(policy, names, back).verdict == Verdict::deny;
+    }
+    denied += found->second ? 1U : 0U;
+  }
+  return denied;
+}
+
 std::string SeenEnd::text() const {
   if (labels) {
-    return labels->empty() ? "(no labels)" : labels->text();
+    return !labels->empty() ? labels->text() : workload.empty() ? "(no labels)" : workload;
   }
   return host ? "@host" : address ? address->text() : "@world";
 }

@@ -72,8 +72,9 @@ std::string Suggestion::toml(const std::string& context) const {
     for (const Prefix& cidr : network.cidrs) {
       cidrs.push_back(cidr.text());
     }
-    out += fmt::format("\n[[network]]\nname = {}\ncidrs = {}\n", toml_string(network.name),
-                       toml_array(cidrs));
+    out += fmt::format("\n[[network]]\nname = {}\n{} = {}\n", toml_string(network.name),
+                       network.names.empty() ? "cidrs" : "names",
+                       toml_array(network.names.empty() ? cidrs : network.names));
   }
   for (const SuggestedRule& rule : rules) {
     out += "\n" + comment_line(fmt::format("{} {}, for example {}", rule.flows,

@@ -167,8 +167,11 @@ class Look : public std::enable_shared_from_this<Look> {
     for (const config::UnitRule& rule : host_->units) {
       for (const std::string& text : {doubt(*host_, view_, names_, rule), rooted(view_, rule)}) {
         if (!text.empty()) {
-          view_.warnings.push_back(rule.where.text() + ": warning: [[unit]] '" + rule.name +
-                                   "': " + text);
+          view_.warnings.push_back({.severity = config::Diagnostic::Severity::warning,
+                                    .where = rule.where,
+                                    .message = "[[unit]] '" + rule.name + "': " + text,
+                                    .hint = {},
+                                    .kind = "unit"});
         }
       }
     }

@@ -103,9 +103,11 @@ void UnitSource::take(Result<UnitView> view) {
     note_unanswered(view.error().message);
     return;
   }
-  for (const std::string& warning : view->warnings) {
-    if (std::ranges::find(view_.warnings, warning) == view_.warnings.end()) {
-      spdlog::warn("{}", warning);
+  for (const config::Diagnostic& warning : view->warnings) {
+    const std::string text = warning.text();
+    if (std::ranges::find(view_.warnings, text, &config::Diagnostic::text) ==
+        view_.warnings.end()) {
+      spdlog::warn("{}", text);
     }
   }
   view_ = std::move(*view);

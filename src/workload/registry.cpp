@@ -67,12 +67,11 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.started = start_time(description.pid).value_or(0);
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
+  workload.published = description.published;
   workload.places = description.places;
   workload.former = description.former;
   return workload;
 }
-
-constexpr std::size_t kExamined = 64;  // processes to look at when checking a single workload
 
 }  // namespace
 
@@ -156,19 +155,20 @@ Status Registry::enrol(const Description& description) {
     known = find_key(key);
   }
   const std::vector<Place> places = united(description.places, before);
-  if (known != nullptr && labels && known->state == State::enforced &&
+  Workload workload = from(description, *id);
+  workload.name = free_name(description.name, description.container_id, key);
+  const bool is_held = hold_on(workload) != nullptr;
+  if (known != nullptr && labels && !is_held && known->state == State::enforced &&
       known->kind == description.kind && known->labels == *labels &&
       known->own_labels == description.labels &&
       std::ranges::includes(known->former, description.former)) {
     return refresh(*known, description, places);
   }
-  Workload workload = from(description, *id);
   workload.places = places;
   if (known != nullptr) {
     workload.former.clear();
     std::ranges::set_union(known->former, description.former, std::back_inserter(workload.former));
   }
-  workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is named " + description.name;
     std::ignore = block(std::move(workload), reason);
@@ -190,7 +190,7 @@ Status Registry::enrol(const Description& description) {
   std::size_t limit = kExamined;
   std::ignore = check_networks(key, limit);
   const Workload* enrolled = find_key(key);
-  return enrolled != nullptr && enrolled->state == State::enforced
+  return enrolled != nullptr && (enrolled->state == State::enforced || is_held)
              ? Status{}
              : fail(enrolled == nullptr ? "it has ended" : enrolled->reason);
 }
@@ -216,6 +216,7 @@ Status Registry::refresh(Workload known, const Description& description,
     known.started = start_time(description.pid).value_or(0);
   }
   known.warnings = description.warnings;
+  known.published = description.published;
   look_at(known);
   if (known.name != before.name || known.container_id != before.container_id || !same_places) {
     if (auto written = write_record(tree_, known); !written) {
@@ -224,7 +225,8 @@ Status Registry::refresh(Workload known, const Description& description,
     }
   }
   if (known.name != before.name || known.container_id != before.container_id || !same_places ||
-      known.pid != before.pid || known.warnings != before.warnings) {
+      known.pid != before.pid || known.warnings != before.warnings ||
+      known.published != before.published) {
     store(std::move(known));
   }
   return {};
@@ -295,6 +297,9 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
 }
 
 Status Registry::enforce(Workload workload, policy::Number number, bool has_no_old_flows) {
+  if (const Hold* hold = hold_on(workload)) {
+    return block(std::move(workload), hold->text());
+  }
   const auto used =
       enforcement_.enrol(reference(workload, has_no_old_flows), workload.labels, number);
   if (!used) {
@@ -419,6 +424,9 @@ void Registry::forget_record(const std::string& cgroup_path) const {
 void Registry::release(const std::string& cgroup_path) {
   const Workload* workload = find_cgroup(cgroup_path);
   CgroupRef cgroup;
+  if (workload != nullptr && hold_on(*workload) != nullptr) {
+    return;
+  }
   if (workload != nullptr) {
     forget_record(cgroup_path);
     cgroup = reference(*workload, true);
@@ -491,6 +499,7 @@ void Registry::forget(const std::string& key) {
   key_by_container_.erase(workload.container_id);
   key_by_name_.erase(workload.name);
   key_by_number_.erase(workload.number);
+  end_hold_of(workload);
   if (on_change) {
     on_change(workload, true);
   }

@@ -7,63 +7,50 @@ import unittest
 from tests.system import undo, vm
 from tests.system.host import LONG, ROOT
 
-TOKENS = tuple(
-    f"hosts.SharedSecret.test_{name}"
-    for name in (
-        "same_labels_talk",
-        "other_labels_are_refused_at_once",
-        "an_unlabelled_client_is_refused",
-        "the_kind_of_queue_is_told",
-        "hosts_of_which_one_sends_no_flow_labels",
-        "many_flows_between_two_hosts_have_many_threads",
-    )
-)
-GATE = tuple(
-    f"gate.Gate.test_{name}"
-    for name in (
-        "a_socket_that_outlives_its_workload_is_nobodys",
-        "a_group_of_listeners_gives_nobody_anothers_connections",
-        "priorities_that_others_take_off_let_nobody_in",
-    )
-)
-DATAGRAMS = tuple(
-    f"datagrams.Datagrams.test_{name}"
-    for name in (
-        "same_labels_talk",
-        "other_labels_are_refused_at_once",
-        "large_datagrams",
-        "nothing_arrives_ahead_of_the_proof",
-        "an_authorized_flow_does_without_the_verifiers",
-    )
-)
-ANSWERS = "names.Names.test_whose_address_changes_with_each_answer"
-FORGOTTEN = (
+# An emulated processor is ten times slower, so only tests that depend on the kernel run here, and in
+# a short run one or two of each path.
+SHORT = (
     *(
-        f"idle.SharedSecret.test_{name}"
+        f"local.Baseline.test_{name}"
         for name in (
-            "whoever_speaks_first_after_conntrack_forgot",
-            "the_end_reaches_the_other_end",
-            "who_takes_the_port_of_a_datagram_flow_gets_nothing",
+            "same_labels_talk",
+            "other_labels_are_refused",
+            "unlabelled_to_a_workload_is_refused",
+            "processes_without_labels_are_left_alone",
         )
     ),
+    "gate.Gate.test_a_socket_that_outlives_its_workload_is_nobodys",
+    "gate.Gate.test_priorities_that_others_take_off_let_nobody_in",
+    *(
+        f"hosts.SharedSecret.test_{name}"
+        for name in (
+            "same_labels_talk",
+            "other_labels_are_refused_at_once",
+            "the_kind_of_queue_is_told",
+        )
+    ),
+    *(
+        f"datagrams.Datagrams.test_{name}"
+        for name in (
+            "same_labels_talk",
+            "other_labels_are_refused_at_once",
+            "nothing_arrives_ahead_of_the_proof",
+        )
+    ),
+    "idle.SharedSecret.test_whoever_speaks_first_after_conntrack_forgot",
+)
+FULL = (
+    "local",
+    "gate",
+    "rules",
+    "takeover",
+    "hosts.SharedSecret",
+    "datagrams.Datagrams",
+    "idle.SharedSecret",
     "hostile.Hostile.test_a_request_that_conntrack_has_forgotten_is_completed_by_nobody",
+    "names.Names.test_whose_address_changes_with_each_answer",
 )
-# An emulated processor is ten times slower, so only tests that depend on the kernel run here.
-MODULES = (
-    (
-        "local",
-        "gate",
-        "rules",
-        "takeover",
-        "hosts.SharedSecret",
-        "datagrams.Datagrams",
-        "idle.SharedSecret",
-        FORGOTTEN[-1],
-        ANSWERS,
-    )
-    if LONG
-    else ("local", *GATE, *TOKENS, *DATAGRAMS, *FORGOTTEN, ANSWERS)
-)
+MODULES = FULL if LONG else SHORT
 
 
 class DebianKernel(unittest.TestCase):

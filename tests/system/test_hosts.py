@@ -86,11 +86,13 @@ class HostsCase(PairCase):
             )
         waiting.until(lambda: len(reported_at_client()) == 4, "four flows")
         self.assertEqual(
+            [flow["verdicts"] for flow in reported_at_client()],
+            [{"source": None, "destination": "deny"}] * 4,
+            "the peer has decided",
+        )
+        self.assertEqual(
             {flow["reason"] for flow in reported_at_client()},
-            {
-                f"denied by peer {address}: its policy does not allow the flow"
-                for address in (SERVER4, SERVER6)
-            },
+            {f"denied by peer {address}: policy there" for address in (SERVER4, SERVER6)},
         )
         self.assertEqual(server.served("udp", PORT)["bytes"], 0)
         self.server.explicit_reload("[defaults]\ntell_peers = false\n")
@@ -186,6 +188,33 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
         return {
             int(words[0]): int(words[7]) for words in map(str.split, lines) if int(words[0]) < 7438
         }
+
+    def test_a_peer_to_which_most_connections_fail_is_in_status(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=caller")
+        self.client.explicit_reload('[[allow]]\nfrom = "app=caller"\nto = "app=web"\n')
+        self.addCleanup(self.client.explicit_reload, "")
+
+        def of(each, address):
+            return [peer for peer in each.status()["peers"] if peer["address"] == address]
+
+        before = sum(peer["refused"] for peer in of(self.client, SERVER4))
+        allowed = sum(peer["ok"] for peer in of(self.client, SERVER4))
+        # More often than the warning needs, whatever other tests have connected.
+        for _ in range(allowed + 5):
+            self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ECONNREFUSED")
+        (peer,) = of(self.client, SERVER4)
+        self.assertEqual(peer["refused"] - before, allowed + 5, "each one, not one in 5 seconds")
+        self.assertEqual(peer["reason"], "denied_by_peer")
+        lines = [line for line in self.client.status()["policy"]["warnings"] if SERVER4 in line]
+        self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(
+            lines[0],
+            rf"^peer {SERVER4}: \d+ of \d+ connections to it failed in the last minutes; the "
+            rf"newest: denied by peer {SERVER4}: policy there$",
+        )
+        self.assertIn(lines[0], self.client.must([host.TRIRECTL, "status"]))
+        self.assertEqual(of(self.server, CLIENT4), [], "the server began none")
 
     def test_the_kind_of_queue_is_told(self):
         kind = self.client.status()["tokens"]["queues"]

@@ -67,6 +67,8 @@ class FirstStart(unittest.TestCase):
                 host.config,
                 "--runtime-dir",
                 host.runtime,
+                "--state-dir",
+                host.state,
                 "--cgroup-driver",
                 "cgroupfs",
             ]

@@ -2,6 +2,9 @@
 // Errors as values, suggestions for misspelled words, and JSON with a nesting limit.
 #include <gmock/gmock.h>
 
+#include <set>
+
+#include "trireme/base/counted.hpp"
 #include "trireme/base/json.hpp"
 #include "trireme/base/nearest.hpp"
 #include "trireme/base/result.hpp"
@@ -27,6 +30,20 @@ TEST(Result, ErrnoIsReadWhenTheErrorIsMade) {
             "cannot open x: No such file or directory");
   EXPECT_EQ(fail_errno("cannot open x", EACCES).value().message,
             "cannot open x: Permission denied");
+}
+
+TEST(Counted, ANounHasItsPlural) {
+  EXPECT_EQ(counted(0, "rule"), "0 rules");
+  EXPECT_EQ(counted(1, "rule"), "1 rule");
+  EXPECT_EQ(counted(2, "rule"), "2 rules");
+}
+
+TEST(Counted, AListIsCutOffWithTheNumberOfTheRest) {
+  const std::set<std::string> words = {"a", "b", "c", "d"};
+  EXPECT_EQ(listed(std::set<std::string>(), 2), "");
+  EXPECT_EQ(listed(std::set<std::string>{"a"}, 1), "a");
+  EXPECT_EQ(listed(words, 4), "a, b, c, d");
+  EXPECT_EQ(listed(words, 2), "a, b and 2 more");
 }
 
 TEST(Nearest, FindsOneEditInShortWordsAndTwoInLongOnes) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "config_support.hpp"
+#include "trireme/policy/expiry.hpp"
 
 namespace trireme::config {
 namespace {
@@ -158,6 +159,31 @@ TEST(ParsePolicy, ADenyRuleByNameIsWarnedOf) {
   EXPECT_THAT(texts(denied),
               ElementsAre(HasSubstr(
                   "policy.toml:4:1: warning: this deny rule only matches addresses of '@mirror'")));
+}
+
+TEST(ParsePolicy, ARuleMayExpire) {
+  const auto until = [](const std::string& value) {
+    const Configuration configuration =
+        parse_policy("[[deny]]\nfrom = '*'\nto = '*'\nuntil = " + value + "\n");
+    EXPECT_THAT(texts(configuration), IsEmpty());
+    return policy::text(configuration.policy.rules.at(0).until.value());
+  };
+  EXPECT_EQ(until("2026-12-01T00:00:00Z"), "2026-12-01T00:00:00Z");
+  EXPECT_EQ(until("2026-12-01 01:30:05+01:30"), "2026-12-01T00:00:05Z");
+  EXPECT_EQ(until("2026-12-31T20:00:00-05:00"), "2027-01-01T01:00:00Z");
+  EXPECT_EQ(until("9999-12-31T23:59:59Z"), "9999-12-31T23:59:59Z");
+  EXPECT_EQ(until("1970-01-01T00:00:00.000Z"), "1970-01-01T00:00:00Z");
+  EXPECT_FALSE(parse_policy("[[allow]]\nfrom='*'\nto='*'\n").policy.rules.at(0).until);
+}
+
+// Whether a file is valid does not depend on the time: a daemon that starts later must not find
+// another result.
+TEST(ParsePolicy, AnExpiredRuleIsReadAndTested) {
+  const Configuration configuration = parse_policy(
+      "[[allow]]\nfrom='app=web'\nto='app=db'\nuntil=2000-01-01T00:00:00Z\n"
+      "[[test]]\nfrom={app='web'}\nto={app='db'}\nexpect='allow'\n");
+  EXPECT_THAT(texts(configuration), IsEmpty());
+  EXPECT_THAT(configuration.policy.rules, testing::SizeIs(1));
 }
 
 TEST(ParsePolicy, CountsAreBounded) {

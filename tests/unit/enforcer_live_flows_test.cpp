@@ -195,5 +195,20 @@ TEST_F(NewWorkload, DatagramsFromCgroupsBelowItAreJudgedAnew) {
   EXPECT_TRUE(passes(second, others));
 }
 
+TEST_F(NewWorkload, WhoIsReleasedKeepsNoConnectionThatItsLabelsAllowed) {
+  start_with_child();
+  const std::string web = make("web");
+  const policy::Number number = enrol(path_, labeled("app", "web"));
+  enrol(web, labeled("app", "web"));
+  ASSERT_TRUE(enforcer_->reevaluate_new());
+  const Connection in = connection(web, listener_);
+  EXPECT_TRUE(passes(in.client, in.server));
+  ASSERT_TRUE(end(ref(path_), number));
+  EXPECT_FALSE(passes(in.client, in.server)) << "it is @host's now";
+  EXPECT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(is_ended(in.client)) << "both processes get an error";
+  EXPECT_TRUE(is_ended(in.server));
+}
+
 }  // namespace
 }  // namespace trireme::enforcer

@@ -61,6 +61,72 @@ TEST_F(RefusedTest, SaysWhy) {
                                                        Reason::quarantine_out, Reason::unstamped));
 }
 
+/// The number of all workloads in quarantine is the same, so the cgroup tells which one it was.
+TEST_F(RefusedTest, TellsTheCgroupOfTheSocket) {
+  const std::string web = workload("web", "web");
+  const std::string quarantined = make("quarantined");
+  const std::string inner = make("quarantined/inner");
+  must(gate_->set(id(quarantined), abi::kQuarantine));
+  EXPECT_FALSE(talks(plain_, inner));
+  const auto in = gate_->take_refused();
+  ASSERT_THAT(in, SizeIs(1));
+  EXPECT_EQ(in[0].reason, Reason::quarantine_in);
+  EXPECT_EQ(in[0].cgroup, id(quarantined)) << "not the inner one, which has no number";
+  EXPECT_FALSE(talks(inner, web));
+  const auto out = gate_->take_refused();
+  ASSERT_THAT(out, SizeIs(1));
+  EXPECT_EQ(out[0].reason, Reason::quarantine_out);
+  EXPECT_EQ(out[0].cgroup, id(quarantined));
+}
+
+/// A workload that has ended is not in quarantine: nobody would find the one that is.
+TEST_F(RefusedTest, AWorkloadThatHasEndedIsNotReportedAsQuarantined) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const Fd listener = listen_in(a);
+  const Connection made = connect_from(b, listener);
+  ASSERT_TRUE(passes(made.client, made.server));
+  const std::uint64_t gone = id(a);
+  ASSERT_TRUE(tree_->remove(a)) << "the test still has its sockets";
+  must(gate_->end(gone));
+  std::ignore = gate_->take_refused();
+  EXPECT_FALSE(passes(made.client, made.server));
+  auto reports = gate_->take_refused();
+  ASSERT_FALSE(reports.empty());
+  EXPECT_TRUE(std::ranges::all_of(reports, [](const Refused& refused) {
+    return refused.reason == Reason::ended && refused.to == abi::kEnded;
+  }));
+  EXPECT_EQ(reports[0].cgroup, gone);
+  EXPECT_FALSE(passes(made.server, made.client));
+  reports = gate_->take_refused();
+  ASSERT_FALSE(reports.empty());
+  EXPECT_TRUE(std::ranges::any_of(reports, [](const Refused& refused) {
+    return refused.reason == Reason::ended && refused.from == abi::kEnded;
+  }));
+  const Refusals counts = gate_->refusals().value_or(Refusals{});
+  EXPECT_GT(counts.ended, 0U);
+  EXPECT_EQ(counts.quarantine_in + counts.quarantine_out, 0U);
+}
+
+/// Audit mode lets nothing pass to or from what was a workload.
+TEST_F(RefusedTest, AuditModeDoesNotOpenAWorkloadThatHasEnded) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  policy::Policy policy;
+  policy.mode = policy::Mode::audit;
+  load(policy);
+  const Connection made = connect_from(b, listen_in(a));
+  ASSERT_TRUE(passes(made.client, made.server));
+  const std::uint64_t gone = id(a);
+  ASSERT_TRUE(tree_->remove(a));
+  must(gate_->end(gone));
+  EXPECT_FALSE(passes(made.client, made.server));
+  EXPECT_FALSE(passes(made.server, made.client));
+  for (const Refused& refused : gate_->take_refused()) {
+    EXPECT_FALSE(refused.audited && refused.reason == Reason::ended);
+  }
+}
+
 TEST_F(RefusedTest, AuditedOnesPassed) {
   const std::string web = workload("web", "web");
   policy::Policy policy;

@@ -130,10 +130,10 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] Status end_names();
   static constexpr std::chrono::seconds kNamesRound{15};
   /// Networks (indices into Policy::networks) that an address is in by DNS name; names() returns
-  /// the names, addresses() the addresses of a name, named() the number of such addresses.
+  /// the names, all_names() those of every such address, named() the number of such addresses.
   [[nodiscard]] std::vector<std::size_t> named_networks(const policy::Address& address) const;
   [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
-  [[nodiscard]] std::vector<policy::Address> addresses(const std::string& name) const;
+  [[nodiscard]] std::map<policy::Address, std::vector<std::string>> all_names() const;
   [[nodiscard]] std::size_t named() const;
 
   /// Keys of the set `refused`, for the flow log; empty if the set cannot be read.

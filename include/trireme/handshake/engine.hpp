@@ -44,6 +44,7 @@ struct Event {
   /// The identity of `local`, which may have ended since. Null: look `local` up in the registry.
   std::shared_ptr<const LocalIdentity> self;
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or labels that are not trusted
+  policy::Number near = 0;  // the number of the other workload, if that is on this host too
   /// The event is not about a flow: the peer's host has a different policy, as `detail` says.
   bool is_other_policy = false;
 };

@@ -153,6 +153,9 @@ class NftRule {
   NftRule& at_most(std::uint32_t reg, const NftBytes& value);
   NftRule& in(const std::string& set, std::uint32_t reg);
   NftRule& not_in(const std::string& set, std::uint32_t reg);
+  /// Ends the rule for packets beyond `rate` a second, after a burst of as many. One counter for
+  /// all processors.
+  NftRule& limit_per_second(std::uint32_t rate);
   // Statements: change the packet, its conntrack entry or a set.
   NftRule& set_meta(std::uint32_t key, std::uint32_t reg);
   NftRule& set_ct(std::uint32_t key, std::uint32_t reg);

@@ -79,8 +79,6 @@ class Point {
 
   /// Remembers a workload that has ended for the packets that it still has in the log.
   void remember_ended(const workload::Workload& workload);
-  /// Whether the rules here have denied the same a moment ago, and it is in the flow log already.
-  [[nodiscard]] bool has_reported(const gate::Refused& refused) const;
   /// What the gate has refused at a socket of this point, as a flow.
   [[nodiscard]] policy::Flow describe(const gate::Refused& refused) const;
 
@@ -112,6 +110,7 @@ class Point {
         verifier::Verifier* verifier);
   [[nodiscard]] Status follow(sd_event* loop, std::function<void()> on_addresses);
   void read_log();
+  void name_quarantined(policy::Flow& flow) const;
 
   handshake::PointId id_;
   std::shared_ptr<const kernel::Netns> network_;

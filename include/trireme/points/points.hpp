@@ -72,9 +72,8 @@ class Points final : public workload::Enforcement {
 
   /// Remembers a workload that has ended for the packets that it still has in the logs.
   void remember_ended(const workload::Workload& workload);
-  /// What the gate has refused, for the flow log; nullopt if rules have denied the same a moment
-  /// ago, and it is there already.
-  [[nodiscard]] std::optional<policy::Flow> describe(const gate::Refused& refused) const;
+  /// What the gate has refused, as a flow.
+  [[nodiscard]] policy::Flow describe(const gate::Refused& refused) const;
   /// Makes the repairs of tables that are due.
   void catch_up();
   /// Closes points of containers whose tables could not be repaired more than once, and calls

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/config/host.hpp"
+#include "trireme/config/loader.hpp"
 #include "trireme/systemd/bus.hpp"
 
 namespace trireme::systemd {
@@ -58,7 +58,7 @@ struct UnitView {
   std::map<std::string, UnitFacts> facts;    // of the gates, by the name that was queried
   std::map<std::string, UnitFacts> sockets;  // of every loaded .socket, by id
   Aliases aliases;
-  std::vector<std::string> warnings;  // entries that make no unit a workload, and why
+  std::vector<config::Diagnostic> warnings;  // entries that make no unit a workload, and why
   /// Units whose query failed, with the error. Their facts of the previous view are kept.
   std::map<std::string, std::string> unanswered;
   /// True if there were no earlier facts of one of the unanswered units. Its name may then be an

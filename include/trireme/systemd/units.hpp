@@ -66,8 +66,13 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   /// keeps (FileDescriptorStoreMax=), the sockets get the number of the unit's next run.
   void ended(const workload::Workload& workload);
 
+  /// Why no unit is made a workload; empty if units can be.
+  [[nodiscard]] const std::string& off() const { return off_; }
+  /// The units and templates with a drop-in: while the daemon does not run, they do not start.
+  [[nodiscard]] const std::set<std::string>& gated() const { return gated_; }
+
   /// [[unit]] entries that have no effect on this host, as of the last query of systemd.
-  [[nodiscard]] const std::vector<std::string>& warnings() const { return view_.warnings; }
+  [[nodiscard]] const std::vector<config::Diagnostic>& warnings() const { return view_.warnings; }
 
  private:
   void unit_new(const std::string& name) override;
@@ -76,7 +81,6 @@ class UnitSource final : public workload::Source, private Bus::Listener {
 
   [[nodiscard]] bool is_on() const { return off_.empty(); }
   [[nodiscard]] const config::UnitRule* rule_for(const std::string& unit) const;
-  [[nodiscard]] const config::UnitRule* rule_for_socket(const std::string& socket) const;
   [[nodiscard]] const config::UnitRule* rule_for_path(const std::string& path) const;
   [[nodiscard]] std::vector<std::string> socket_warnings(const std::string& service) const;
   struct Start;

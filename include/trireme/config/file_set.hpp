@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The TOML files of a configuration as a whole: compared by digest, kept as JSON, and replaced
+// together. Files of [trust] are not part of it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "trireme/base/disk.hpp"
+#include "trireme/config/loader.hpp"
+#include "trireme/credentials/crypto.hpp"
+
+namespace trireme::config {
+
+/// SHA-256 of, for each file: its name, a line feed, its size in bytes, a line feed, its content.
+[[nodiscard]] credentials::Digest digest_of(const std::vector<Source>& sources);
+
+struct FileSet {
+  std::vector<Source> policy;    // policy.toml, then policy.d/*.toml in the order of reading
+  std::vector<Source> identity;  // likewise
+};
+
+/// The digests of both parts, as hexadecimal text.
+struct Digests {
+  std::string policy;
+  std::string identity;
+  bool operator==(const Digests&) const = default;
+};
+
+[[nodiscard]] Digests digests_of(const FileSet& files);
+/// The files that a configuration was read from.
+[[nodiscard]] FileSet files_of(const Configuration& configuration);
+
+/// {"policy": [{"file": "policy.toml", "content": "..."}], "identity": [...]}
+[[nodiscard]] nlohmann::json to_json(const FileSet& files);
+/// The inverse. Errors: another structure, or a file name that load() would not read.
+[[nodiscard]] Result<FileSet> file_set(const nlohmann::json& value);
+
+/// Checks that replace_files() can replace the files of a directory. Errors: one of them, or
+/// policy.d or identity.d, is a symbolic link or has another type; a directory is not writable.
+[[nodiscard]] Status check_replaceable(const std::string& directory);
+
+/// Makes `files` the TOML files of the directory. Writes all new contents under other names, which
+/// neither load() nor the Watcher reads, before it renames the first one: a full disk is an error
+/// before anything has changed. After a later error or a crash, some files can be old and some new;
+/// another call repairs that. Files that exist keep their mode; new ones get that of policy.toml or
+/// identity.toml. Other files of the directory are not touched.
+[[nodiscard]] Status replace_files(const Disk& disk, const std::string& directory,
+                                   const FileSet& files);
+
+/// Writes the files to an empty directory, with mode 0600.
+[[nodiscard]] Status write_files(const Disk& disk, const std::string& directory,
+                                 const FileSet& files);
+
+}  // namespace trireme::config

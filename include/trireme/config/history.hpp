@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configurations that were in force, with their files, in a directory that only root can read.
+// Each combination of policy and identity files is one entry.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "trireme/config/file_set.hpp"
+
+namespace trireme::config {
+
+class History {
+ public:
+  static constexpr std::size_t kMost = 20;
+
+  struct Entry {
+    Digests digests;
+    std::chrono::system_clock::time_point time;  // when it was last put in force
+    std::string user;                            // who did; empty: not known
+    std::string how;                             // start, save, apply, rollback
+    std::size_t rules = 0;
+    bool rolled_back = false;  // a rollback has replaced it
+    /// The beginning of the policy's digest, as `trirectl status` shows it.
+    [[nodiscard]] std::string short_digest() const { return digests.policy.substr(0, 16); }
+  };
+
+  explicit History(std::string directory, Disk disk = Disk{})
+      : directory_(std::move(directory)), disk_(std::move(disk)) {}
+
+  /// Creates the directory (mode 0700) if needed, and reads the index. If the index is damaged, the
+  /// history is empty, the error says so, and the next add() begins a new one.
+  [[nodiscard]] Status open();
+
+  /// Newest first.
+  [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }
+
+  /// Makes `entry` the newest one, whether its files are known or new. Removes the oldest ones
+  /// beyond kMost. On error, the history is as before.
+  [[nodiscard]] Status add(Entry entry, const FileSet& files);
+  /// Sets `rolled_back` of the entry. Does nothing if there is no such entry.
+  [[nodiscard]] Status note_rollback(const Digests& digests);
+
+  /// Finds an entry by the first digits of the policy's digest, or of both digests with a colon
+  /// between them. Errors: no entry matches, or several do; the hint has the candidates.
+  [[nodiscard]] Result<Entry> find(const std::string& digits) const;
+  /// The newest entry that is not `now` and that no rollback has replaced.
+  [[nodiscard]] std::optional<Entry> before(const Digests& now) const;
+  /// The files of an entry. Errors: they cannot be read, or are not those of the digests.
+  [[nodiscard]] Result<FileSet> files(const Entry& entry) const;
+
+ private:
+  [[nodiscard]] std::string path_of(const Digests& digests) const;
+  [[nodiscard]] Status write_index(const std::vector<Entry>& entries) const;
+  [[nodiscard]] std::string candidates(const std::vector<Entry>& of) const;
+  [[nodiscard]] Status remove_unlisted() const;
+
+  std::string directory_;
+  Disk disk_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace trireme::config

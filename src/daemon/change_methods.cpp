@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The methods of the control socket that change the configuration on disk, and its history.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <pwd.h>
+
+#include <charconv>
+#include <cstdint>
+
+#include "daemon.hpp"
+#include "trireme/base/file.hpp"
+#include "trireme/control/methods.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using control::Access;
+using control::Caller;
+using control::Reply;
+using nlohmann::json;
+
+std::string time_text(std::chrono::system_clock::time_point time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
+/// The user who logged in, where the kernel knows (sudo and su do not change it), else the user of
+/// the process.
+uid_t login_of(const Caller& caller) {
+  constexpr std::uint32_t kUnset = UINT32_MAX;
+  const auto text = caller.pid > 0 ? read_file(fmt::format("/proc/{}/loginuid", caller.pid))
+                                   : Result<std::string>(std::string());
+  std::uint32_t uid = kUnset;
+  if (text) {
+    std::from_chars(text->data(), text->data() + text->size(), uid);
+  }
+  return uid == kUnset ? caller.uid : uid;
+}
+
+std::string user_of(const Caller& caller) {
+  const uid_t uid = login_of(caller);
+  const passwd* user = ::getpwuid(uid);  // NOLINT(concurrency-mt-unsafe): only this thread uses it
+  return user == nullptr ? fmt::format("uid {}", uid) : std::string(user->pw_name);
+}
+
+json outcome_json(Daemon& daemon) {
+  const Settings& settings = daemon.settings();
+  const config::Digests digests = digests_of(settings.files());
+  const auto waiting = daemon.changes().waiting();
+  return {{"generation", settings.generation()},
+          {"digest", digests.policy},
+          {"identity_digest", digests.identity},
+          {"rules", settings.policy()->rules.size()},
+          {"confirm_until", waiting ? json(time_text(waiting->until)) : json()},
+          {"warnings", settings.warnings()}};
+}
+
+/// Answers with what is in force after a change, or with its error.
+void answer(const Reply& reply, Daemon& daemon, const Status& done) {
+  done ? reply.result(outcome_json(daemon)) : reply.error(done.error());
+}
+
+json history_json(Daemon& daemon) {
+  const config::Digests now = digests_of(daemon.settings().files());
+  json list = json::array();
+  for (const config::History::Entry& entry : daemon.changes().history().entries()) {
+    list.push_back({{"digest", entry.digests.policy},
+                    {"identity_digest", entry.digests.identity},
+                    {"time", time_text(entry.time)},
+                    {"user", entry.user.empty() ? json() : json(entry.user)},
+                    {"how", entry.how},
+                    {"rules", entry.rules},
+                    {"in_force", entry.digests == now},
+                    {"rolled_back", entry.rolled_back}});
+  }
+  return list;
+}
+
+config::Digests digests_in(const json& params, const std::string& prefix) {
+  return {params.at(prefix + "digest").get<std::string>(),
+          params.at(prefix + "identity_digest").get<std::string>()};
+}
+
+}  // namespace
+
+json pending_json(const Changes& changes) {
+  const auto waiting = changes.waiting();
+  if (!waiting) {
+    return nullptr;
+  }
+  return {{"confirm_until", time_text(waiting->until)},
+          {"seconds_left", waiting->left.count()},
+          {"user", waiting->user},
+          {"digest", waiting->files.policy},
+          {"identity_digest", waiting->files.identity},
+          {"rollback_digest", waiting->before.policy}};
+}
+
+void register_change_methods(control::Server& server, Daemon& daemon) {
+  namespace method = control::method;
+  server.on(method::apply, Access::root,
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+              answer(reply, daemon,
+                     daemon.changes().apply(
+                         {.staged = params.at("staged").get<std::string>(),
+                          .files = digests_in(params, ""),
+                          .over = digests_in(params, "over_"),
+                          .user = user_of(caller),
+                          .confirm = std::chrono::seconds(params.value("confirm", 0))}));
+            });
+  server.on(method::confirm, Access::root,
+            [&daemon](const Caller& caller, const json&, const Reply& reply) {
+              answer(reply, daemon, daemon.changes().confirm(user_of(caller)));
+            });
+  server.on(
+      method::rollback, Access::root,
+      [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+        answer(reply, daemon,
+               daemon.changes().rollback(params.value("digest", std::string()), user_of(caller)));
+      });
+  server.on(method::history, Access::root,
+            [&daemon](const Caller&, const json&, const Reply& reply) {
+              reply.result(history_json(daemon));
+            });
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changes that are confirmed or rolled back.
+#include <spdlog/spdlog.h>
+
+#include "changes.hpp"
+
+namespace trireme::daemon {
+
+Status Changes::confirm(const std::string& user) {
+  if (!waiting()) {
+    return fail("no change waits for confirmation",
+                "'trirectl policy history' shows what is in force and what was rolled back");
+  }
+  if (clock_() >= pending_->deadline) {
+    const std::string before = short_text(digests_of(pending_->before));
+    tick();
+    return fail("too late: the time to confirm has passed",
+                "the change is rolled back to policy digest " + before);
+  }
+  const config::Digests files = digests_of(pending_->after);
+  if (Status dropped = drop_pending(); !dropped) {
+    return fail("cannot confirm: " + dropped.error().message, "try again before the time passes");
+  }
+  counts_["confirmed"]++;
+  spdlog::info("policy digest {} confirmed{}", short_text(files), user_text(user));
+  return {};
+}
+
+Status Changes::rollback(const std::string& digits, const std::string& user) {
+  if (waiting()) {
+    if (const std::string before = digests_of(pending_->before).policy;
+        !before.starts_with(digits.substr(0, digits.find(':')))) {
+      return check_idle();
+    }
+    counts_["rolled_back"]++;
+    return roll_back(user);
+  }
+  if (Status idle = check_idle(); !idle) {
+    return idle;
+  }
+  const config::Digests was = digests_of(settings_->files());
+  const auto entry = find_entry(digits, was);
+  if (!entry) {
+    return tl::unexpected(entry.error());
+  }
+  const auto files = history_.files(*entry);
+  if (!files) {
+    return tl::unexpected(files.error());
+  }
+  config::Configuration configuration = config::parse(files->policy, files->identity);
+  config::complete(directory_, configuration);
+  if (!configuration.valid()) {
+    return fail(errors_of(configuration),
+                "the configuration of the history is not valid any more; nothing has changed");
+  }
+  if (Status installed = install(*files, "rollback", user, {}); !installed) {
+    return installed;
+  }
+  if (entry->digests != was) {
+    problems_.note(kHistoryTopic, history_.note_rollback(was));
+  }
+  counts_["rolled_back"]++;
+  return {};
+}
+
+/// What rollback() restores.
+Result<config::History::Entry> Changes::find_entry(const std::string& digits,
+                                                   const config::Digests& now) const {
+  if (!digits.empty()) {
+    return history_.find(digits);
+  }
+  const auto before = history_.before(now);
+  if (!before) {
+    return fail("the history has no configuration before the one in force",
+                "'trirectl policy history' lists it");
+  }
+  return *before;
+}
+
+void Changes::tick() {
+  if (!pending_) {
+    return;
+  }
+  if (pending_->undoing) {
+    std::ignore = finish_rollback();
+  } else if (pending_->deadline.count() != 0 && clock_() >= pending_->deadline) {
+    spdlog::warn("policy digest {}{} was not confirmed in time",
+                 short_text(digests_of(pending_->after)), user_text(pending_->user));
+    counts_["expired"]++;
+    std::ignore = roll_back("");
+  }
+}
+
+Status Changes::roll_back(const std::string& user) {
+  pending_->undoing = true;
+  pending_->undone_by = user;
+  return finish_rollback();
+}
+
+/// Puts the old files on disk. What is there and neither old nor new is kept.
+Status Changes::restore_files() {
+  if (const config::FileSet disk = on_disk(); !is_made_of(disk, *pending_)) {
+    if (Status kept = keep_replaced(disk); !kept) {
+      spdlog::error("{}", kept.error().text());
+    }
+  }
+  Status restored = config::check_replaceable(directory_);
+  if (restored) {
+    restored = config::replace_files(disk_, directory_, pending_->before);
+  }
+  if (!restored) {
+    return fail("cannot restore the files in " + directory_ + ": " + restored.error().message,
+                "the policy before the change is in force; free space or repair the file system: "
+                "the daemon tries again every second");
+  }
+  return {};
+}
+
+/// Restores the files and puts them in force. If they cannot be written, they are put in force all
+/// the same, and tick() tries again.
+Status Changes::finish_rollback() {
+  const OwnReload own(*this);
+  const config::FileSet before = pending_->before;
+  const auto is_in_force = [&] { return digests_of(settings_->files()) == digests_of(before); };
+  if (const Status restored = restore_files(); !restored) {
+    problems_.note(kRollbackTopic, restored);
+    if (!is_in_force()) {
+      std::ignore = settings_->enforce_instead(before, restored.error());
+    }
+    return restored;
+  }
+  // In force and without errors: only drop_pending() has failed before.
+  Status loaded =
+      is_in_force() && settings_->errors().empty() ? Status{} : settings_->reload_written();
+  if (!loaded && !is_in_force()) {
+    if (loaded = settings_->enforce_instead(before, loaded.error()); !loaded) {
+      problems_.note(kRollbackTopic, loaded);
+      return loaded;
+    }
+  }
+  const std::string user = pending_->undone_by;
+  if (recorded_ != digests_of(before)) {
+    problems_.note(kHistoryTopic, history_.note_rollback(digests_of(pending_->after)));
+    record("rollback", user);
+  }
+  Status dropped = drop_pending();
+  problems_.note(kRollbackTopic, dropped);
+  if (dropped) {
+    spdlog::warn("rolled back{} to policy digest {}", user_text(user),
+                 short_text(digests_of(before)));
+  }
+  return dropped;
+}
+
+/// Undoes a change that has not come into force.
+void Changes::abandon(bool reload) {
+  pending_->undoing = true;
+  Status undone = config::replace_files(disk_, directory_, pending_->before);
+  if (undone && reload) {
+    std::ignore = settings_->reload_written();  // also clears the errors of the failed load
+  }
+  if (undone) {
+    undone = drop_pending();
+  }
+  problems_.note(kRollbackTopic, undone);
+}
+
+}  // namespace trireme::daemon

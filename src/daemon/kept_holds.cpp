@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kept_holds.hpp"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "trireme/base/file.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using nlohmann::json;
+using workload::Hold;
+using workload::Kind;
+
+std::string file_of(const std::string& runtime_dir) {
+  return runtime_dir + "/holds.json";
+}
+
+/// Throws json::exception on missing keys and wrong types.
+Hold from_json(const json& item) {
+  const auto kind = item.at("kind").get<std::string>();
+  const std::array kinds = {Kind::process, Kind::container, Kind::unit};
+  const auto* known = std::ranges::find(kinds, kind, [](Kind each) { return text(each); });
+  return {.name = item.at("name").get<std::string>(),
+          .kind = known == kinds.end() ? Kind::process : *known,
+          .cgroup_path = item.at("cgroup").get<std::string>(),
+          .cgroup_id = item.at("cgroup_id").get<std::uint64_t>(),
+          .container_id = item.at("container").get<std::string>(),
+          .by = item.at("by").get<std::string>(),
+          .why = item.at("reason").get<std::string>(),
+          .since = item.at("since").get<std::string>()};
+}
+
+}  // namespace
+
+Status keep_holds(const std::string& runtime_dir, const std::vector<Hold>& holds) {
+  json list = json::array();
+  for (const Hold& hold : holds) {
+    list.push_back({{"name", hold.name},
+                    {"kind", workload::text(hold.kind)},
+                    {"cgroup", hold.cgroup_path},
+                    {"cgroup_id", hold.cgroup_id},
+                    {"container", hold.container_id},
+                    {"by", hold.by},
+                    {"reason", hold.why},
+                    {"since", hold.since}});
+  }
+  // Names come from Docker and systemd: replace invalid UTF-8 instead of throwing.
+  return replace_file(file_of(runtime_dir),
+                      list.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
+}
+
+Result<std::vector<Hold>> read_holds(const std::string& runtime_dir) {
+  const std::string path = file_of(runtime_dir);
+  const auto content = read_file(path);
+  if (!content) {
+    return content.error().code == ENOENT ? Result<std::vector<Hold>>({})
+                                          : tl::unexpected(content.error());
+  }
+  try {
+    std::vector<Hold> holds;
+    for (const json& item : json::parse(*content)) {
+      holds.push_back(from_json(item));
+    }
+    return holds;
+  } catch (const json::exception& error) {
+    return fail(path + " is unreadable: " + error.what());
+  }
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sockets_here.hpp"
+
+#include "trireme/kernel/addresses.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+Result<SocketsHere> sockets_here() {
+  SocketsHere found;
+  auto table = kernel::SocketTable::open();
+  if (!table) {
+    return tl::unexpected(table.error());
+  }
+  auto tcp = table->connections_and_listeners();
+  auto udp = tcp ? table->datagram_sockets() : tl::unexpected(tcp.error());
+  auto watch = udp ? kernel::AddressWatch::open() : tl::unexpected(udp.error());
+  const auto addresses = watch ? watch->list() : tl::unexpected(watch.error());
+  if (!addresses) {
+    return tl::unexpected(addresses.error());
+  }
+  found.tcp = std::move(*tcp);
+  found.udp = std::move(*udp);
+  for (const kernel::InterfaceAddress& each : *addresses) {
+    found.addresses.insert(each.address);
+  }
+  return found;
+}
+
+}  // namespace
+
+Result<SocketsHere> sockets_in(const std::shared_ptr<const kernel::Netns>& network) {
+  if (network == nullptr) {
+    return sockets_here();
+  }
+  Result<SocketsHere> found = SocketsHere();
+  const Status entered = network->within([&found] { found = sockets_here(); });
+  return entered ? std::move(found) : tl::unexpected(entered.error());
+}
+
+std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network) {
+  return network == nullptr ? 0 : network->inode();
+}
+
+policy::LiveSocket live_socket(const kernel::InetSocket& socket, std::uint64_t network,
+                               std::size_t owner) {
+  return {.network = network,
+          .sends = {socket.local, socket.remote, socket.local_port, socket.remote_port},
+          .owner = owner};
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// The method `survey`: whose sockets exist on this host.
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "daemon.hpp"
+#include "trireme/control/flow.hpp"
+#include "trireme/docker/running.hpp"
+#include "trireme/kernel/addresses.hpp"
+#include "trireme/policy/explain.hpp"
+#include "trireme/systemd/unit_rule.hpp"
+#include "trireme/workload/network.hpp"
+#include "unmanaged.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using nlohmann::json;
+using OwnerKind = SocketOwner::Kind;
+
+/// Units that cannot or must not be workloads: their sockets belong to containers or to trireme.
+constexpr std::array<std::string_view, 4> kNever = {"trireme.service", "docker.service",
+                                                    "containerd.service", "podman.service"};
+
+policy::LabelSet labels_of(std::initializer_list<std::pair<const char*, std::string>> items) {
+  policy::LabelSet labels;
+  for (const auto& [key, value] : items) {
+    std::ignore = labels.set(key, label_value(value));  // every label_value() is valid
+  }
+  return labels;
+}
+
+class Collecting {
+ public:
+  explicit Collecting(Daemon& daemon) : daemon_(daemon) {
+    for (docker::KnownContainer& container : daemon.docker().known()) {
+      containers_.emplace(container.id, std::move(container));
+    }
+    walk("", {});
+  }
+
+  Result<std::vector<OwnedSocket>> sockets() {
+    if (Status here = read_network(nullptr); !here) {
+      return tl::unexpected(here.error());
+    }
+    for (const auto& [inode, network] : networks_) {
+      if (Status there = read_network(network); !there) {
+        notes_.insert("a container's sockets were not listed: " + there.error().message);
+      }
+    }
+    return std::move(sockets_);
+  }
+
+  [[nodiscard]] const std::map<std::uint64_t, std::set<policy::Address>>& addresses() const {
+    return addresses_;
+  }
+
+  json notes() {
+    using Containers = config::DockerSettings::Containers;
+    const Containers containers = daemon_.settings().host()->docker.containers;
+    if (has_containers_ && containers == Containers::none) {
+      notes_.insert(
+          "no container is a workload: set containers = \"labeled\" or \"all\" in [docker] of "
+          "identity.toml");
+    } else if (has_containers_ && containers == Containers::host_network) {
+      notes_.insert(
+          "only containers with --net=host are workloads: containers = \"host-network\" is set in "
+          "[docker] of identity.toml");
+    }
+    if (has_compose_) {
+      notes_.insert(
+          "for all compose services at once, without labels in compose files: label_from = { app = "
+          "\"com.docker.compose.project\", tier = \"com.docker.compose.service\" } in [docker] of "
+          "identity.toml");
+    }
+    return notes_;
+  }
+
+ private:
+  /// Assigns each cgroup to its owner: that of its own, or of its parent.
+  void walk(const std::string& path, SocketOwner owner) {
+    for (const std::string& name : daemon_.tree().children(path.empty() ? "/" : path)) {
+      std::string child = path;
+      child += "/" + name;
+      SocketOwner own = owner_of(child, name).value_or(owner);
+      if (const auto id = daemon_.tree().id(child)) {
+        owners_.emplace(*id, own);
+      }
+      walk(child, std::move(own));
+    }
+  }
+
+  /// nullopt: it has no owner of its own.
+  std::optional<SocketOwner> owner_of(const std::string& path, const std::string& name) {
+    const workload::Workload* workload = daemon_.registry().find_cgroup(path);
+    if (workload != nullptr) {
+      note_network(path);
+      return SocketOwner{
+          .kind = OwnerKind::workload, .name = workload->name, .labels = workload->labels};
+    }
+    if (const std::string id = docker::container_id(name); !id.empty()) {
+      note_network(path);
+      has_containers_ = true;
+      return container_owner(id);
+    }
+    const std::string unit = systemd::enclosing_unit(path);
+    if (unit.empty() || !path.ends_with(unit) || path.starts_with("/user.slice/") ||
+        std::ranges::find(kNever, unit) != kNever.end()) {
+      return std::nullopt;
+    }
+    // The .socket of a matched service becomes a workload with it.
+    const std::string stem = systemd::plain_name(unit);
+    return SocketOwner{
+        .kind = OwnerKind::unit,
+        .name = unit.ends_with(".socket") ? unit.substr(0, unit.rfind('.')) + ".service" : unit,
+        .labels = labels_of({{"app", stem}})};
+  }
+
+  SocketOwner container_owner(const std::string& id) {
+    const auto known = containers_.find(id);
+    if (known == containers_.end()) {
+      const std::string name = id.substr(0, 12);
+      return {.kind = OwnerKind::container, .name = name, .labels = labels_of({{"app", name}})};
+    }
+    const docker::KnownContainer& container = known->second;
+    const config::RawLabels labels = container.labels.value_or(config::RawLabels());
+    const auto label = [&labels](const char* key) {
+      const auto found = labels.find(key);
+      return found == labels.end() ? std::string() : found->second;
+    };
+    const std::string project = label("com.docker.compose.project");
+    const std::string service = label("com.docker.compose.service");
+    if (project.empty() || service.empty()) {
+      return {.kind = OwnerKind::container,
+              .name = container.name,
+              .labels = labels_of({{"app", container.name}})};
+    }
+    has_compose_ = true;
+    return {.kind = OwnerKind::compose,
+            .name = project + "/" + service,
+            .project = project,
+            .service = service,
+            .labels = labels_of({{"app", project}, {"tier", service}})};
+  }
+
+  /// The network namespace of the cgroup's first process, if it is another one than the daemon's.
+  void note_network(const std::string& path) {
+    const std::vector<std::uint32_t> pids = daemon_.tree().pids(path);
+    if (pids.empty() || workload::network_of_process(pids.front()) == workload::own_network()) {
+      return;
+    }
+    if (auto network = kernel::Netns::of_process(pids.front())) {
+      const std::uint64_t inode = (*network)->inode();
+      networks_.emplace(inode, std::move(*network));
+    }
+  }
+
+  Status read_network(const std::shared_ptr<const kernel::Netns>& network) {
+    Status outcome;
+    const auto read = [&] { outcome = read_here(network ? network->inode() : 0); };
+    if (!network) {
+      read();
+      return outcome;
+    }
+    const Status entered = network->within(read);
+    return entered ? outcome : entered;
+  }
+
+  Status read_here(std::uint64_t network) {
+    auto table = kernel::SocketTable::open();
+    if (!table) {
+      return tl::unexpected(table.error());
+    }
+    std::unordered_set<std::uint64_t> ids;
+    for (const auto& [id, owner] : owners_) {
+      ids.insert(id);
+    }
+    auto found = table->of_cgroups(ids);
+    if (!found) {
+      return tl::unexpected(found.error());
+    }
+    for (kernel::InetSocket& socket : *found) {
+      const std::uint64_t id = socket.cgroup_id;
+      sockets_.push_back({std::move(socket), network, owners_.at(id)});
+    }
+    if (auto watch = kernel::AddressWatch::open()) {
+      for (const auto& each : watch->list().value_or(std::vector<kernel::InterfaceAddress>())) {
+        addresses_[network].insert(each.address);
+      }
+    }
+    return {};
+  }
+
+  Daemon& daemon_;
+  std::map<std::string, docker::KnownContainer> containers_;  // by id
+  std::map<std::uint64_t, SocketOwner> owners_;               // by id of the cgroup
+  std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
+  std::map<std::uint64_t, std::set<policy::Address>> addresses_;
+  std::vector<OwnedSocket> sockets_;
+  std::set<std::string> notes_;
+  bool has_containers_ = false;
+  bool has_compose_ = false;
+};
+
+json end_json(const policy::SeenEnd& end) {
+  json object = json::object();
+  if (end.labels) {
+    control::put_labels(object, *end.labels);
+    object["workload"] = end.workload;
+  } else {
+    object["entity"] = end.host ? "@host" : "@world";
+  }
+  if (end.address) {
+    object["address"] = end.address->text();
+  }
+  return object;
+}
+
+json candidate_json(const Candidate& candidate) {
+  json object = {{"kind", candidate.owner.kind == OwnerKind::unit        ? "unit"
+                          : candidate.owner.kind == OwnerKind::container ? "container"
+                                                                         : "compose"},
+                 {"name", candidate.owner.name},
+                 {"listens", candidate.listens},
+                 {"connects", candidate.connects},
+                 {"lines", lines_for(candidate.owner)}};
+  control::put_labels(object, candidate.owner.labels);
+  return object;
+}
+
+}  // namespace
+
+Result<json> survey_json(Daemon& daemon) {
+  Collecting collecting(daemon);
+  const auto sockets = collecting.sockets();
+  if (!sockets) {
+    return tl::unexpected(sockets.error());
+  }
+  const Unmanaged found =
+      find_unmanaged(*sockets, collecting.addresses(), *daemon.settings().policy());
+  json candidates = json::array();
+  for (const Candidate& candidate : found.candidates) {
+    candidates.push_back(candidate_json(candidate));
+  }
+  json denied = json::array();
+  for (const policy::SeenFlow& flow : found.denied) {
+    const std::string port = policy::port_text(flow.protocol, flow.port);
+    denied.push_back({{"count", flow.count},
+                      {"source", end_json(flow.from)},
+                      {"destination", end_json(flow.to)},
+                      {"protocol", port.substr(0, port.find('/'))},
+                      {"port", flow.port}});
+  }
+  return json{{"candidates", std::move(candidates)},
+              {"connections", found.connections},
+              {"denied", std::move(denied)},
+              {"notes", collecting.notes()}};
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trireme/policy/lint.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "lint_parts.hpp"
+#include "trireme/policy/explain.hpp"
+#include "trireme/policy/names.hpp"
+
+namespace trireme::policy {
+namespace {
+
+using Kind = Finding::Kind;
+using Operator = Requirement::Operator;
+
+/// Ends of DNS names that people write without thinking of labels.
+constexpr std::array<std::string_view, 19> kTopLevel = {
+    "com", "org",   "net",  "edu",  "gov",     "mil",       "int",   "info", "biz",     "dev",
+    "app", "cloud", "arpa", "test", "example", "localhost", "local", "lan",  "internal"};
+
+/// Keys of labels begin with such a word if they contain a domain: com.docker.compose.project.
+constexpr std::array<std::string_view, 6> kReversed = {"com", "org", "net", "io", "dev", "app"};
+
+bool is_lower_alphanumeric(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+}
+
+bool is_top_level(std::string_view word) {
+  const bool country =
+      word.size() == 2 && std::ranges::all_of(word, [](char c) { return c >= 'a' && c <= 'z'; });
+  return country || std::ranges::find(kTopLevel, word) != kTopLevel.end();
+}
+
+bool looks_like_address(std::string_view key) {
+  return std::ranges::count(key, '.') == 3 &&
+         key.find_first_not_of("0123456789./") == std::string_view::npos;
+}
+
+bool looks_like_dns_name(std::string_view key) {
+  const std::size_t last = key.rfind('.');
+  return last != std::string_view::npos && is_top_level(key.substr(last + 1)) &&
+         std::ranges::find(kReversed, key.substr(0, key.find('.'))) == kReversed.end() &&
+         std::ranges::all_of(key, [](char c) { return c == '.' || is_lower_alphanumeric(c); });
+}
+
+/// Adds the labels that the policy itself names: those of [[test]] entries, and those that
+/// selectors compare with a value.
+void add_labels_of(const Policy& policy, Vocabulary& known) {
+  for (const PolicyTest& test : policy.tests) {
+    for (const TestPeer* end : {&test.from, &test.to}) {
+      if (const auto* labels = std::get_if<LabelSet>(&end->peer)) {
+        known.add(*labels);
+      }
+    }
+  }
+  for (const Rule& rule : policy.rules) {
+    for (const auto* peers : {&rule.from, &rule.to}) {
+      for (const Peer& peer : *peers) {
+        if (const auto* selector = std::get_if<Selector>(&peer)) {
+          for (const Requirement& requirement : selector->requirements()) {
+            for (const std::string& value : requirement.values) {
+              known.add(requirement.key, value);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Networks that consist of this address or DNS name.
+std::optional<std::string> network_of(const Policy& policy, const std::string& key) {
+  const auto prefix = Prefix::parse(key);
+  for (const Network& network : policy.networks) {
+    if ((prefix && std::ranges::find(network.cidrs, *prefix) != network.cidrs.end()) ||
+        std::ranges::find(network.names, key) != network.names.end()) {
+      return network.name;
+    }
+  }
+  return std::nullopt;
+}
+
+Finding not_a_label(const Policy& policy, const Rule& rule, const char* side,
+                    const std::string& key, const char* what, const char* list) {
+  const auto network = network_of(policy, key);
+  return {Kind::selector, rule.where,
+          fmt::format("'{}' in '{}' is read as a label key, not as {}", key, side, what),
+          network
+              ? fmt::format("did you mean '@{}'?", *network)
+              : fmt::format("define a [[network]] with name = \"NAME\" and {0} = [\"{1}\"], and "
+                            "write {2} = \"@NAME\"",
+                            list, key, side)};
+}
+
+void check_requirement(const Policy& policy, const Vocabulary& known, const Rule& rule,
+                       const char* side, const Requirement& requirement,
+                       std::vector<Finding>& findings) {
+  const std::string& key = requirement.key;
+  const bool bare = requirement.op == Operator::exists || requirement.op == Operator::not_exists;
+  if (!bare || known.has_key(key)) {
+    return;
+  }
+  if (looks_like_address(key)) {
+    findings.push_back(not_a_label(policy, rule, side, key, "an address", "cidrs"));
+  } else if (network_of(policy, key) || looks_like_dns_name(key)) {
+    findings.push_back(not_a_label(policy, rule, side, key, "a DNS name", "names"));
+  } else if (const auto& keys = known.keys_of(key); !keys.empty()) {
+    findings.push_back(
+        {Kind::selector, rule.where,
+         fmt::format("'{}' in '{}' is read as a label key, but only label values are called that",
+                     key, side),
+         fmt::format("did you mean '{}={}'?", fmt::join(keys, fmt::format("={}' or '", key)),
+                     key)});
+  }
+}
+
+void find_misread_selectors(const Policy& policy, const Vocabulary& known,
+                            std::vector<Finding>& findings) {
+  for (const Rule& rule : policy.rules) {
+    for (const auto& [side, peers] : {std::pair{"from", &rule.from}, {"to", &rule.to}}) {
+      for (const Peer& peer : *peers) {
+        const auto* selector = std::get_if<Selector>(&peer);
+        if (selector == nullptr) {
+          continue;
+        }
+        for (const Requirement& requirement : selector->requirements()) {
+          check_requirement(policy, known, rule, side, requirement, findings);
+        }
+      }
+    }
+  }
+}
+
+void mark_used(const Peer& peer, std::vector<bool>& used) {
+  if (const auto* entity = std::get_if<Entity>(&peer);
+      entity != nullptr && entity->kind == Entity::Kind::network) {
+    used[entity->network] = true;
+  }
+}
+
+void find_unused_networks(const Policy& policy, std::vector<Finding>& findings) {
+  std::vector<bool> used(policy.networks.size());
+  for (const Rule& rule : policy.rules) {
+    for (const auto* peers : {&rule.from, &rule.to}) {
+      std::ranges::for_each(*peers, [&used](const Peer& peer) { mark_used(peer, used); });
+    }
+  }
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    if (!used[i]) {
+      const Network& network = policy.networks[i];
+      findings.push_back({Kind::network, network.where,
+                          fmt::format("no rule uses the network '{}'", network.name),
+                          fmt::format("remove it, or write \"@{}\" in a rule", network.name)});
+    }
+  }
+}
+
+/// Ranges that another range of the same rule includes.
+void find_repeated_ports(const Policy& policy, std::vector<Finding>& findings) {
+  for (const Rule& rule : policy.rules) {
+    auto ports = rule.ports;
+    // The widest range with the same start comes first.
+    std::ranges::sort(ports, [](const PortRange& a, const PortRange& b) {
+      return std::tuple(a.protocol, a.first, b.last) < std::tuple(b.protocol, b.first, a.last);
+    });
+    const PortRange* widest = nullptr;
+    for (const PortRange& range : ports) {
+      if (widest != nullptr && widest->protocol == range.protocol && range.last <= widest->last) {
+        findings.push_back({Kind::ports, rule.where,
+                            fmt::format("'ports' lists {} although {} includes it",
+                                        range_text(range), range_text(*widest)),
+                            "remove it"});
+      } else {
+        widest = &range;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const char* text(Finding::Kind kind) {
+  switch (kind) {
+    case Kind::selector:
+      return "selector";
+    case Kind::shadowed:
+      return "shadowed";
+    case Kind::duplicate:
+      return "duplicate";
+    case Kind::name:
+      return "name";
+    case Kind::network:
+      return "network";
+    case Kind::ports:
+      return "ports";
+    case Kind::unfinished:
+      return "unfinished";
+  }
+  return "unknown";
+}
+
+bool warns_at_load(Finding::Kind kind) {
+  return kind == Kind::selector || kind == Kind::shadowed || kind == Kind::duplicate ||
+         kind == Kind::name;
+}
+
+void Vocabulary::add(const LabelSet& labels) {
+  for (const auto& [key, value] : labels.items()) {
+    add(key, value);
+  }
+}
+
+void Vocabulary::add(const std::string& key, const std::string& value) {
+  values_[key].insert(value);
+  keys_[value].insert(key);
+}
+
+const std::set<std::string>& Vocabulary::keys_of(std::string_view value) const {
+  static const std::set<std::string> kNone;
+  const auto found = keys_.find(value);
+  return found == keys_.end() ? kNone : found->second;
+}
+
+std::vector<Finding> lint(const Policy& policy, Vocabulary known) {
+  add_labels_of(policy, known);
+  std::vector<Finding> findings;
+  find_misread_selectors(policy, known, findings);
+  find_rules_without_effect(policy, findings);
+  find_wide_rules(policy, known, findings);
+  find_unused_networks(policy, findings);
+  find_repeated_ports(policy, findings);
+  return findings;
+}
+
+}  // namespace trireme::policy

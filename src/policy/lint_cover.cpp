@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rules without effect, because another rule includes them.
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include "lint_parts.hpp"
+#include "trireme/base/counted.hpp"
+
+namespace trireme::policy {
+namespace {
+
+using Kind = Finding::Kind;
+using Operator = Requirement::Operator;
+
+/// Pairs of rules that are compared at most: a policy of thousands of rules that differ only in
+/// their ports must not delay a load.
+constexpr std::size_t kMostPairs = 1'000'000;
+
+bool is_pattern(std::string_view value) {
+  return value.ends_with('*');
+}
+
+std::string_view without_star(std::string_view pattern) {
+  return pattern.substr(0, pattern.size() - (is_pattern(pattern) ? 1 : 0));
+}
+
+/// Whether `outer` matches every value that `inner` matches.
+bool value_includes(std::string_view outer, std::string_view inner) {
+  return is_pattern(outer) ? without_star(inner).starts_with(without_star(outer)) : outer == inner;
+}
+
+/// Whether there is a value that both match.
+bool values_meet(std::string_view a, std::string_view b) {
+  return value_includes(a, b) || value_includes(b, a);
+}
+
+/// Whether some pattern of `outer` includes each of `inner`.
+bool each_is_included(const std::vector<std::string>& outer,
+                      const std::vector<std::string>& inner) {
+  return std::ranges::all_of(inner, [&outer](const std::string& value) {
+    return std::ranges::any_of(
+        outer, [&value](const std::string& pattern) { return value_includes(pattern, value); });
+  });
+}
+
+bool none_meets(const std::vector<std::string>& a, const std::vector<std::string>& b) {
+  return std::ranges::none_of(a, [&b](const std::string& value) {
+    return std::ranges::any_of(
+        b, [&value](const std::string& other) { return values_meet(value, other); });
+  });
+}
+
+/// Whether a label set that meets `given` also meets `required`, which has the same key.
+bool implies(const Requirement& given, const Requirement& required) {
+  switch (required.op) {
+    case Operator::in:
+      return given.op == Operator::in && each_is_included(required.values, given.values);
+    case Operator::exists:
+      return given.op == Operator::in || given.op == Operator::exists;
+    case Operator::not_in:
+      return given.op == Operator::not_exists ||
+             (given.op == Operator::in && none_meets(given.values, required.values)) ||
+             (given.op == Operator::not_in && each_is_included(given.values, required.values));
+    case Operator::not_exists:
+      return given.op == Operator::not_exists;
+  }
+  return false;
+}
+
+bool peer_includes(const Peer& outer, const Peer& inner) {
+  const auto* selector = std::get_if<Selector>(&outer);
+  const auto* inner_selector = std::get_if<Selector>(&inner);
+  if (selector == nullptr || inner_selector == nullptr) {
+    return outer == inner;
+  }
+  return includes(*selector, *inner_selector);
+}
+
+/// A range without port 0, which TCP and UDP do not use.
+PortRange usable(PortRange range) {
+  if (range.protocol == IPPROTO_TCP || range.protocol == IPPROTO_UDP) {
+    range.first = std::max<std::uint16_t>(range.first, 1);
+  }
+  return range;
+}
+
+/// Sorted ranges, those that touch combined.
+std::vector<PortRange> combined(const std::vector<PortRange>& ranges) {
+  std::vector<PortRange> sorted;
+  std::ranges::transform(ranges, std::back_inserter(sorted), usable);
+  std::ranges::sort(sorted);
+  std::vector<PortRange> result;
+  for (const PortRange& range : sorted) {
+    if (!result.empty() && result.back().protocol == range.protocol &&
+        range.first <= result.back().last + 1U) {
+      result.back().last = std::max(result.back().last, range.last);
+    } else {
+      result.push_back(range);
+    }
+  }
+  return result;
+}
+
+/// Whether `inner` has no effect while `outer` is there.
+bool makes_useless(const Rule& outer, const Rule& inner) {
+  const bool same_action = outer.action == inner.action;
+  const bool denies = outer.action == Rule::Action::deny;
+  const bool counts = outer.mode == Mode::enforce || (same_action && inner.mode == Mode::audit);
+  const bool lasts = !outer.until || (inner.until && *inner.until <= *outer.until);
+  return (same_action || denies) && counts && lasts && (outer.log || !inner.log) &&
+         includes(outer.ports, inner.ports) && includes(outer.from, inner.from) &&
+         includes(outer.to, inner.to);
+}
+
+/// A word that any alternative has in common with those that include it: see lookups().
+std::string anchor(const Peer& peer) {
+  if (const auto* entity = std::get_if<Entity>(&peer)) {
+    return fmt::format("@{} {}", static_cast<int>(entity->kind), entity->network);
+  }
+  const auto& requirements = std::get<Selector>(peer).requirements();
+  for (const Requirement& requirement : requirements) {
+    if (requirement.op == Operator::in && requirement.values.size() == 1 &&
+        !is_pattern(requirement.values.front())) {
+      return requirement.key + "=" + requirement.values.front();
+    }
+  }
+  return requirements.empty() ? "*" : requirements.front().key;
+}
+
+/// The anchors that an alternative which includes `peer` can have.
+std::vector<std::string> lookups(const Peer& peer) {
+  const auto* selector = std::get_if<Selector>(&peer);
+  if (selector == nullptr) {
+    return {anchor(peer)};
+  }
+  std::vector<std::string> words = {"*"};
+  for (const Requirement& requirement : selector->requirements()) {
+    words.push_back(requirement.key);
+    if (requirement.op == Operator::in && requirement.values.size() == 1) {
+      words.push_back(requirement.key + "=" + requirement.values.front());
+    }
+  }
+  return words;
+}
+
+/// Finds the rules that can include a rule, without comparing it with all others.
+class Index {
+ public:
+  explicit Index(const std::vector<Rule>& rules) {
+    for (std::size_t i = 0; i < rules.size(); ++i) {
+      add(from_, rules[i].from, i);
+      add(to_, rules[i].to, i);
+    }
+  }
+  /// Indices of rules, in file order.
+  [[nodiscard]] std::vector<std::size_t> candidates(const Rule& rule) const {
+    auto by_from = find(from_, rule.from.front());
+    auto by_to = find(to_, rule.to.front());
+    return by_from.size() <= by_to.size() ? by_from : by_to;
+  }
+
+ private:
+  using Map = std::map<std::string, std::vector<std::size_t>, std::less<>>;
+  static void add(Map& map, const std::vector<Peer>& peers, std::size_t rule) {
+    for (const Peer& peer : peers) {
+      auto& list = map[anchor(peer)];
+      if (list.empty() || list.back() != rule) {
+        list.push_back(rule);
+      }
+    }
+  }
+  static std::vector<std::size_t> find(const Map& map, const Peer& peer) {
+    std::vector<std::size_t> found;
+    for (const std::string& word : lookups(peer)) {
+      if (const auto list = map.find(word); list != map.end()) {
+        found.insert(found.end(), list->second.begin(), list->second.end());
+      }
+    }
+    std::ranges::sort(found);
+    found.erase(std::ranges::unique(found).begin(), found.end());
+    return found;
+  }
+  Map from_;
+  Map to_;
+};
+
+Finding without_effect(const Rule& rule, const Rule& other, bool equal) {
+  if (rule.action != other.action) {
+    return {
+        Kind::shadowed, rule.where,
+        fmt::format("this rule has no effect: {} denies everything that it allows", other.text()),
+        "a deny rule overrides every allow rule; narrow it, or remove this rule"};
+  }
+  if (equal) {
+    return {Kind::duplicate, rule.where, fmt::format("this rule repeats {}", other.text()),
+            "remove one of them"};
+  }
+  return {Kind::shadowed, rule.where,
+          fmt::format("this rule has no effect: {} includes it", other.text()),
+          "remove it, or narrow the other rule"};
+}
+
+}  // namespace
+
+bool includes(const Selector& outer, const Selector& inner) {
+  return std::ranges::all_of(outer.requirements(), [&inner](const Requirement& required) {
+    return std::ranges::any_of(inner.requirements(), [&required](const Requirement& given) {
+      return given.key == required.key && implies(given, required);
+    });
+  });
+}
+
+bool includes(const std::vector<Peer>& outer, const std::vector<Peer>& inner) {
+  return std::ranges::all_of(inner, [&outer](const Peer& peer) {
+    return std::ranges::any_of(outer,
+                               [&peer](const Peer& wider) { return peer_includes(wider, peer); });
+  });
+}
+
+bool includes(const std::vector<PortRange>& outer, const std::vector<PortRange>& inner) {
+  if (outer.empty() || inner.empty()) {
+    return outer.empty();
+  }
+  const auto wide = combined(outer);
+  return std::ranges::all_of(combined(inner), [&wide](const PortRange& range) {
+    return std::ranges::any_of(wide, [&range](const PortRange& other) {
+      return other.protocol == range.protocol && other.first <= range.first &&
+             range.last <= other.last;
+    });
+  });
+}
+
+void find_rules_without_effect(const Policy& policy, std::vector<Finding>& findings) {
+  const std::vector<Rule>& rules = policy.rules;
+  const Index index(rules);
+  std::size_t pairs = 0;
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    const auto candidates = index.candidates(rules[i]);
+    pairs += candidates.size();
+    if (pairs > kMostPairs) {
+      findings.push_back({Kind::unfinished, rules[i].where,
+                          fmt::format("this rule and {} after it were not compared with the others",
+                                      counted(rules.size() - i - 1, "rule")),
+                          "too many rules have the same selectors"});
+      return;
+    }
+    for (const std::size_t j : candidates) {
+      if (j == i || !makes_useless(rules[j], rules[i])) {
+        continue;
+      }
+      // Of two rules that include each other, only the later one is reported.
+      const bool equal = makes_useless(rules[i], rules[j]);
+      if (equal && j > i) {
+        continue;
+      }
+      findings.push_back(without_effect(rules[i], rules[j], equal));
+      break;
+    }
+  }
+}
+
+}  // namespace trireme::policy

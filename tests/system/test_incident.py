@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`trirectl quarantine` and `release`: no traffic of the workload passes, whatever happens to the
+daemon, the configuration and the workload itself, until the order ends."""
+
+import json
+import signal
+import unittest
+
+from tests.system import waiting
+from tests.system.host import TRIRECTL, HostCase
+from tests.system.lab import LabCase
+
+SERVER = "[Service]\nExecStart=/usr/bin/busybox httpd -f -p {port} -h /srv\nRestart=always\n"
+UNIT = '[[unit]]\nname = "shop.service"\nlabels = { app = "shop" }\n'
+
+
+class Processes(HostCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.host.write, "identity.toml", "")
+        self.web = self.host.labelled("app=web", "--unit", f"web-{self.id().rsplit('.')[-1]}")
+        self.other = self.host.labelled("app=web")
+        self.port = self.web.serve("tcp", "127.0.0.1")
+        self.name = next(
+            each["name"] for each in self.host.workloads() if each["name"].startswith("web-")
+        )
+        self.assert_allowed(self.other.exchange("tcp", "127.0.0.1", self.port))
+
+    def quarantine(self, *options):
+        self.host.must([TRIRECTL, "quarantine", self.name, *options])
+        self.addCleanup(self.host.run, [TRIRECTL, "release", self.name])
+
+    def assert_shut(self, note=""):
+        """Neither as a server nor as a client, over either protocol."""
+        for kind in ("tcp", "udp"):
+            here = self.other.serve(kind, "127.0.0.1")
+            self.assertNotEqual(self.web.exchange(kind, "127.0.0.1", here, timeout=1), "ok", note)
+        self.assertNotEqual(
+            self.other.exchange("tcp", "127.0.0.1", self.port, timeout=1), "ok", note
+        )
+
+    def assert_open(self):
+        self.assert_allowed(self.other.exchange("tcp", "127.0.0.1", self.port))
+        here = self.other.serve("udp", "127.0.0.1")
+        self.assert_allowed(self.web.exchange("udp", "127.0.0.1", here))
+
+    def test_from_the_order_to_the_release(self):
+        self.quarantine("--reason", "beacons to 203.0.113.9")
+        self.assert_shut()
+        self.host.must([TRIRECTL, "release", self.name])
+        self.assert_open()
+
+    def test_an_open_connection_ends(self):
+        server = self.other.serve("tcp", "127.0.0.1")
+        self.web.open("c", "tcp", "127.0.0.1")
+        self.assertEqual(self.web.connect("c", "127.0.0.1", server), "ok")
+
+        def is_answered():
+            sent = self.web.send_text("c", "x", timeout=1)
+            return sent == "ok" and self.web.receive("c", timeout=1).get("text") == "x"
+
+        self.assertTrue(is_answered())
+        self.quarantine()
+        self.assertFalse(is_answered())
+
+    def test_restarts_reloads_and_labels_of_the_host_do_not_end_it(self):
+        self.quarantine()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.host.restart(number)
+            self.assert_shut(number)
+        self.host.must([TRIRECTL, "reload"])
+        self.assert_shut("reload")
+        self.host.write("identity.toml", '[host]\nlabels = { zone = "eu" }\n')
+        self.host.must([TRIRECTL, "reload"])
+        self.assert_shut("labels of the host")
+        self.host.must([TRIRECTL, "release", self.name])
+        self.assert_open()
+        self.host.restart(signal.SIGKILL)
+        self.assert_open()
+
+    def test_who_and_why_is_shown(self):
+        self.quarantine("--reason", "beacons")
+        listed = next(each for each in self.host.workloads() if each["name"] == self.name)
+        self.assertEqual((listed["state"], listed["hold"]["reason"]), ("quarantined", "beacons"))
+        self.assertTrue(listed["hold"]["by"])
+        (hold,) = self.host.status()["holds"]
+        self.assertEqual((hold["name"], hold["live"]), (self.name, True))
+        for argv in (
+            ["workloads"],
+            ["status"],
+            ["policy", "explain", "--from", self.name, "--to", "app=web", "--port", "tcp/80"],
+        ):
+            self.assertRegex(self.host.trirectl(*argv).stdout, r"ordered by \S+ at 2.*Z: beacons")
+        self.assertRegex(self.host.log_text(), rf"{self.name}: quarantined, ordered by .*beacons")
+        self.host.must([TRIRECTL, "release", self.name])
+        self.assertRegex(self.host.log_text(), rf"{self.name}: released by \S+")
+        self.assertEqual(self.host.status()["holds"], [])
+
+    def test_the_order_for_a_process_ends_with_it(self):
+        self.quarantine()
+        self.host.kill_agents()
+        waiting.until(lambda: not self.host.status()["holds"], "the order has ended", 10)
+        self.assertNotEqual(self.host.trirectl("release", self.name).returncode, 0)
+
+    def test_invalid_orders(self):
+        for argv, text in (
+            (["quarantine", "none"], "no workload is named 'none'"),
+            (["quarantine", self.name, "--reason", "a\nb"], "control characters"),
+            (["quarantine", self.name, "--reason", "x" * 201], "longer than 200"),
+            (["release", self.name], "no quarantine order"),
+        ):
+            done = self.host.trirectl(*argv)
+            self.assertEqual(done.returncode, 1, argv)
+            self.assertIn(text, done.stderr)
+        self.assertEqual(self.host.trirectl("quarantine").returncode, 2)
+        self.assert_open()
+        self.quarantine()
+        again = self.host.trirectl("quarantine", self.name)
+        self.assertEqual(again.returncode, 1)
+        self.assertIn("already quarantined", again.stderr)
+
+
+class UnitsAndContainers(LabCase):
+    FILES = (
+        ("etc/systemd/system/shop.service", SERVER.format(port=6001)),
+        ("etc/trireme/identity.toml", UNIT),
+    )
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.lab.sh, "systemctl stop shop; systemctl reset-failed")
+
+    def quarantine(self, name):
+        self.lab.must(f"trirectl quarantine {name} --reason test")
+        self.addCleanup(self.lab.sh, f"trirectl release {name}")
+
+    def holds(self):
+        return {each["name"]: each["live"] for each in self.lab.status()["holds"]}
+
+    def test_a_unit_that_exits_does_not_get_out(self):
+        self.lab.must("systemctl start shop")
+        self.lab.await_served(6001, "app=shop")
+        self.quarantine("shop.service")
+        self.assertEqual(self.lab.ask(6001, "app=shop"), "")
+        self.lab.must("systemctl kill -s KILL shop")  # systemd starts it again
+        prober = self.lab.prober(6001)
+        self.lab.sh("systemctl restart shop")
+        self.assertEqual(self.lab.ask(6001, "app=shop"), "")
+        self.assertIn(
+            "ordered by", self.lab.must("journalctl -b -u shop --no-pager"), "why it does not start"
+        )
+        self.lab.must("systemctl stop shop")
+        waiting.until(lambda: self.holds() == {"shop.service": False}, "it is held, but not live")
+        self.lab.must("systemctl restart trireme")
+        self.lab.sh("systemctl reset-failed; systemctl start shop")
+        self.assertEqual(self.lab.ask(6001, "app=shop"), "")
+        self.assertEqual(self.lab.end_prober(prober), 0)
+        self.lab.must("trirectl release shop.service")
+        self.lab.must("systemctl reset-failed; systemctl start shop")
+        self.lab.await_served(6001, "app=shop")
+
+    def test_an_entry_that_is_removed_does_not_end_it(self):
+        self.addCleanup(self.lab.sh, "trirectl reload")
+        self.addCleanup(self.lab.write, "etc/trireme/identity.toml", UNIT)
+        self.lab.must("systemctl start shop")
+        self.lab.await_served(6001, "app=shop")
+        self.quarantine("shop.service")
+        self.lab.write("etc/trireme/identity.toml", "")
+        self.lab.must("trirectl reload")
+        waiting.until(
+            lambda: "trireme" not in self.lab.must("systemctl cat shop"), "the gate is removed"
+        )
+        self.assertEqual(self.lab.ask(6001), "")
+        self.lab.must("trirectl release shop.service")
+        self.lab.await_served(6001)
+
+    def container(self, name):
+        return json.loads(self.lab.must(f"docker inspect {name}"))[0]["Id"]
+
+    def test_a_container_that_restarts_is_still_held(self):
+        self.lab.must(
+            "docker run -d --name web --restart=always -l app=web --net=host"
+            " busybox httpd -f -p 7001 -h /srv"
+        )
+        self.lab.await_state(self.container("web"), "enforced")
+        self.lab.await_served(7001, "app=web")
+        self.quarantine("web")
+        self.assertEqual(self.lab.ask(7001, "app=web"), "")
+        prober = self.lab.prober(7001)
+        for action in (
+            "docker kill web; docker start web",
+            "docker restart web",
+            "systemctl restart trireme",
+            "systemctl restart docker",
+            "docker rm -f web; docker run -d --name web -l app=web --net=host"
+            " busybox httpd -f -p 7001 -h /srv",
+        ):
+            self.lab.must(action, 120)
+            waiting.until(
+                lambda: (self.lab.workload_of(self.container("web")) or {})
+                .get("reason", "")
+                .startswith("ordered by"),
+                f"it is held after {action}",
+                30,
+            )
+            self.assertEqual(self.lab.ask(7001, "app=web"), "", action)
+        self.assertEqual(self.lab.end_prober(prober), 0)
+        self.lab.must("trirectl release web")
+        self.lab.await_served(7001, "app=web")
+
+    def test_a_bridge_container(self):
+        for name in ("web", "client"):
+            self.lab.must(
+                f"docker run -d --name {name} -l app=web busybox httpd -f -p 7001 -h /srv"
+            )
+            self.lab.await_state(self.container(name), "enforced")
+        address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' web")
+
+        def fetched(client):
+            where = address if client == "client" else "127.0.0.1"
+            done = self.lab.sh(f"docker exec {client} wget -T 3 -qO- http://{where}:7001/served")
+            return done.stdout.strip()
+
+        waiting.until(lambda: fetched("client") == "served", "the container is reached", 15)
+        self.quarantine("web")
+        self.assertEqual((fetched("client"), fetched("web")), ("", ""))
+        self.lab.must("trirectl release web")
+        waiting.until(lambda: fetched("client") == "served", "it is reached again", 15)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What uses the network and is no workload: who is the client, what is proposed, what is denied.
+#include <gmock/gmock.h>
+#include <netinet/in.h>
+
+#include "../../src/daemon/unmanaged.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using Kind = SocketOwner::Kind;
+
+constexpr const char* kHere = "127.0.0.1";
+
+SocketOwner owner(Kind kind, const std::string& name, const char* app) {
+  SocketOwner made{.kind = kind, .name = name};
+  EXPECT_TRUE(made.labels.set("app", app));
+  return made;
+}
+const SocketOwner& shop() {
+  static const SocketOwner made = owner(Kind::unit, "shop.service", "shop");
+  return made;
+}
+const SocketOwner& db() {
+  static const SocketOwner made = owner(Kind::container, "db", "db");
+  return made;
+}
+
+class FindUnmanaged : public ::testing::Test {
+ protected:
+  void listen(const SocketOwner& by, std::uint16_t port, std::uint8_t protocol = IPPROTO_TCP,
+              std::uint64_t network = 0) {
+    add(by, network, protocol, kHere, port, kHere, 0);
+  }
+  void add(const SocketOwner& by, std::uint64_t network, std::uint8_t protocol, const char* local,
+           std::uint16_t local_port, const char* remote, std::uint16_t remote_port) {
+    OwnedSocket socket;
+    socket.owner = by;
+    socket.network = network;
+    socket.socket.protocol = protocol;
+    socket.socket.local = policy::Address::parse(local).value();
+    socket.socket.local_port = local_port;
+    socket.socket.remote = policy::Address::parse(remote).value();
+    socket.socket.remote_port = remote_port;
+    sockets_.push_back(socket);
+  }
+  /// Both sockets of a connection in one network namespace.
+  void connect(const SocketOwner& client, std::uint16_t client_port, const SocketOwner& server,
+               std::uint16_t port) {
+    add(client, 0, IPPROTO_TCP, kHere, client_port, kHere, port);
+    add(server, 0, IPPROTO_TCP, kHere, port, kHere, client_port);
+  }
+  Unmanaged find() { return find_unmanaged(sockets_, addresses_, policy_); }
+  static std::vector<std::string> texts(const Unmanaged& found) {
+    std::vector<std::string> texts;
+    for (const policy::SeenFlow& flow : found.denied) {
+      texts.push_back(std::to_string(flow.count) + " " + flow.from.text() + " " + flow.to.text() +
+                      " " + std::to_string(flow.port));
+    }
+    return texts;
+  }
+
+  std::vector<OwnedSocket> sockets_;
+  std::map<std::uint64_t, std::set<policy::Address>> addresses_;
+  policy::Policy policy_;
+};
+
+TEST_F(FindUnmanaged, OnlyWhatListensOrConnectsIsACandidate) {
+  const SocketOwner workload = owner(Kind::workload, "web.scope", "web");
+  listen(shop(), 80);
+  listen(shop(), 53, IPPROTO_UDP);
+  listen(shop(), 50000, IPPROTO_UDP);  // a client's
+  listen(workload, 81);
+  listen({}, 22);
+  add(db(), 0, IPPROTO_TCP, "10.0.0.1", 40000, "192.0.2.1", 443);
+  const Unmanaged found = find();
+  ASSERT_THAT(found.candidates, SizeIs(2));
+  EXPECT_EQ(found.candidates[0].owner.name, "shop.service");
+  EXPECT_THAT(found.candidates[0].listens, ElementsAre("tcp/80", "udp/53"));
+  EXPECT_EQ(found.candidates[0].connects, 0U);
+  EXPECT_EQ(found.candidates[1].owner.name, "db");
+  EXPECT_THAT(found.candidates[1].listens, IsEmpty());
+  EXPECT_EQ(found.candidates[1].connects, 1U);
+}
+
+TEST_F(FindUnmanaged, AConnectionIsCountedOnceFromItsClient) {
+  listen(db(), 5432);
+  connect(shop(), 40000, db(), 5432);
+  connect(shop(), 40001, db(), 5432);
+  const Unmanaged found = find();
+  EXPECT_EQ(found.connections, 2U);
+  EXPECT_THAT(texts(found), ElementsAre("2 app=shop app=db 5432"));
+  EXPECT_EQ(found.candidates[0].connects, 2U);
+  EXPECT_EQ(found.candidates[1].connects, 0U);
+}
+
+TEST_F(FindUnmanaged, WithoutAListenerItIsStillCountedOnce) {
+  connect(shop(), 40000, db(), 5432);
+  EXPECT_EQ(find().connections, 1U);
+  listen(db(), 5432);
+  listen(shop(), 40000);
+  EXPECT_EQ(find().connections, 1U);
+}
+
+TEST_F(FindUnmanaged, EqualLabelsAndItselfAreNotDenied) {
+  SocketOwner twin = owner(Kind::unit, "shop-2.service", "shop");
+  listen(twin, 80);
+  listen(shop(), 81);
+  connect(shop(), 40000, twin, 80);
+  connect(shop(), 40001, shop(), 81);
+  const Unmanaged found = find();
+  EXPECT_EQ(found.connections, 1U) << "not those of a candidate with itself";
+  EXPECT_THAT(found.denied, IsEmpty());
+}
+
+TEST_F(FindUnmanaged, UnlabeledProcessesAndOthersAreDenied) {
+  addresses_[0] = {policy::Address::parse("10.0.0.1").value()};
+  listen(shop(), 80);
+  connect({}, 40000, shop(), 80);
+  add(shop(), 0, IPPROTO_TCP, "10.0.0.1", 80, "192.0.2.7", 1234);
+  add(shop(), 0, IPPROTO_TCP, "10.0.0.1", 41000, "10.0.0.1", 25);
+  connect({}, 40001, {}, 90);
+  EXPECT_THAT(texts(find()),
+              ::testing::UnorderedElementsAre("1 @host app=shop 80", "1 192.0.2.7 app=shop 80",
+                                              "1 app=shop @host 25"));
+}
+
+TEST_F(FindUnmanaged, LoopbackAddressesOfTwoNamespacesAreTwo) {
+  listen(db(), 80, IPPROTO_TCP, 7);
+  add(shop(), 0, IPPROTO_TCP, kHere, 40000, kHere, 80);
+  add(db(), 7, IPPROTO_TCP, kHere, 80, kHere, 40000);
+  EXPECT_EQ(find().connections, 2U) << "not the two ends of one";
+}
+
+TEST_F(FindUnmanaged, RulesInForceCountEvenInAuditMode) {
+  listen(db(), 5432);
+  connect(shop(), 40000, db(), 5432);
+  policy_.mode = policy::Mode::audit;
+  EXPECT_THAT(find().denied, SizeIs(1)) << "as if it was enforced";
+}
+
+TEST(Lines, MakeACandidateAWorkload) {
+  EXPECT_EQ(lines_for(shop()), "[[unit]]\nname = \"shop.service\"\nlabels = { app = \"shop\" }\n");
+  EXPECT_EQ(lines_for(db()), "docker run --label app=db ...\n");
+  SocketOwner service = owner(Kind::compose, "shop/db", "shop");
+  service.project = "shop";
+  service.service = "db";
+  ASSERT_TRUE(service.labels.set("tier", "db"));
+  EXPECT_EQ(lines_for(service),
+            "services:\n  db:\n    labels:\n      app: \"shop\"\n      tier: \"db\"\n");
+}
+
+TEST(Lines, ALabelValueIsValidWhateverTheNameIs) {
+  EXPECT_EQ(label_value("systemd-networkd"), "systemd-networkd");
+  EXPECT_EQ(label_value("a b\n\"c\"=,\xff"), "a-b--c----");
+  EXPECT_THAT(label_value(std::string(200, 'x')), SizeIs(63));
+  policy::LabelSet labels;
+  EXPECT_TRUE(labels.set("app", label_value("a b\n\"c\"=,\xff")));
+  EXPECT_TRUE(labels.set("app", label_value(std::string(200, '*'))));
+}
+
+}  // namespace
+}  // namespace trireme::daemon

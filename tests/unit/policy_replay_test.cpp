@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which flows a change of policy or identity denies.
+#include "trireme/policy/replay.hpp"
+
+#include <gtest/gtest.h>
+
+namespace trireme::policy {
+namespace {
+
+LabelSet app(std::string_view value) {
+  LabelSet made;
+  EXPECT_TRUE(made.set("app", value));
+  return made;
+}
+
+class Replaying : public testing::Test {
+ protected:
+  static Rule allow(std::string_view from, std::string_view to, std::vector<PortRange> ports) {
+    Rule rule;
+    rule.from = {*Selector::parse(from)};
+    rule.to = {*Selector::parse(to)};
+    rule.ports = std::move(ports);
+    rule.where = {"policy.toml", 3, 1};
+    return rule;
+  }
+  static SeenFlow flow(const char* from, const char* to, std::uint16_t port) {
+    SeenFlow made;
+    made.from.labels = app(from);
+    made.from.workload = from;
+    made.to.labels = app(to);
+    made.to.workload = to;
+    made.protocol = 6;
+    made.port = port;
+    made.count = 1;
+    return made;
+  }
+  static Resident resident(const char* name, const LabelSet& labels) {
+    return {.key = std::string("/") + name, .name = name, .kind = "unit", .labels = labels};
+  }
+
+  Policy before_;
+  Policy after_;
+  IdentityDiff same_;
+};
+
+TEST_F(Replaying, CountsWhatOnlyTheNewPolicyDenies) {
+  before_.rules = {allow("app=web", "app=db", {{6, 1, 2}})};
+  after_.rules = {allow("app=web", "app=db", {{6, 1, 1}})};
+  SeenFlow often = flow("web", "db", 2);
+  often.count = 5;
+  const Replay found =
+      replay(before_, after_, same_, {flow("web", "db", 1), often, flow("web", "db", 3)}, false);
+  EXPECT_EQ(found.flows, 7U);
+  EXPECT_EQ(found.denied, 5U) << "the last is denied already";
+  ASSERT_EQ(found.cuts.size(), 1U);
+  EXPECT_EQ(found.cuts[0].flow.count, 5U);
+  EXPECT_EQ(found.cuts[0].reason, "no rule allows it");
+}
+
+TEST_F(Replaying, AuditModeDeniesNothing) {
+  after_.mode = Mode::audit;
+  before_.rules = {allow("app=web", "app=db", {})};
+  EXPECT_EQ(replay(before_, after_, same_, {flow("web", "db", 1)}, true).denied, 0U);
+  EXPECT_EQ(replay(after_, Policy{}, same_, {flow("web", "db", 1)}, true).denied, 1U)
+      << "and what only it let pass ends with it";
+}
+
+TEST_F(Replaying, AnOpenConnectionContinuesWhereItsAnswersAreAllowed) {
+  before_.rules = {allow("app=web", "app=db", {{6, 80, 80}})};
+  after_.rules = {allow("app=db", "app=web", {{6, 40000, 40001}})};
+  SeenFlow open = flow("web", "db", 80);
+  open.count = 3;
+  open.client_ports = {40000, 40001, 40002};
+  const Replay found = replay(before_, after_, same_, {open}, true);
+  EXPECT_EQ(found.denied, 1U);
+  EXPECT_EQ(found.cuts.at(0).flow.count, 1U);
+  open.client_ports.clear();
+  EXPECT_EQ(replay(before_, after_, same_, {open}, false).denied, 3U)
+      << "a new connection is judged by its direction";
+}
+
+TEST_F(Replaying, OtherLabelsCutConnections) {
+  before_.rules = {allow("app=web", "app=db", {})};
+  after_ = before_;
+  IdentityDiff identity({resident("db", app("db"))}, {resident("db", app("cache"))});
+  const Replay found = replay(before_, after_, identity, {flow("web", "db", 1)}, true);
+  EXPECT_EQ(found.denied, 1U);
+  EXPECT_EQ(found.cuts.at(0).identity,
+            std::vector<std::string>{"db changes from app=db to app=cache"});
+  EXPECT_EQ(identity.changes().at(0).live_cut, 1U);
+  IdentityDiff again({resident("db", app("db"))}, {resident("db", app("cache"))});
+  EXPECT_EQ(replay(before_, after_, again, {flow("web", "db", 1)}, false).denied, 1U);
+  EXPECT_EQ(again.changes().at(0).live_cut, 0U) << "not an open connection";
+}
+
+TEST_F(Replaying, ANewWorkloadCutsConnectionsBetweenProcesses) {
+  IdentityDiff identity({}, {resident("redis", app("db"))});
+  SeenFlow open;
+  open.from.host = open.to.host = true;
+  open.to.cgroup = "/redis";
+  open.is_local = true;
+  open.protocol = 6;
+  open.port = 6379;
+  EXPECT_EQ(replay(before_, after_, identity, {open}, true).denied, 1U);
+  EXPECT_EQ(replay(before_, after_, same_, {open}, true).denied, 0U) << "no policy applies";
+  after_.mode = Mode::audit;
+  EXPECT_EQ(replay(before_, after_, identity, {open}, true).denied, 0U);
+}
+
+TEST_F(Replaying, AWorkloadThatEndsTakesItsConnectionsWithIt) {
+  before_.rules = {allow("app=web", "app=db", {})};
+  after_ = before_;
+  IdentityDiff identity({resident("db", app("db"))}, {});
+  EXPECT_EQ(replay(before_, after_, identity, {flow("web", "db", 1)}, true).denied, 1U)
+      << "web may not reach @host or @world";
+  IdentityDiff both({resident("db", app("db")), resident("web", app("web"))}, {});
+  EXPECT_EQ(replay(before_, after_, both, {flow("web", "db", 1)}, true).denied, 0U)
+      << "no policy applies to either";
+}
+
+TEST_F(Replaying, QuarantineCutsEverything) {
+  before_.rules = {allow("app=web", "app=db", {})};
+  after_ = before_;
+  after_.mode = Mode::audit;
+  Resident blocked = resident("db", app("db"));
+  blocked.blocked = "too many labels";
+  IdentityDiff identity({resident("db", app("db"))}, {blocked});
+  const Replay found = replay(before_, after_, identity, {flow("web", "db", 1)}, true);
+  EXPECT_EQ(found.denied, 1U) << "audit mode opens no quarantine";
+  EXPECT_EQ(found.cuts.at(0).reason, "db would be quarantined");
+}
+
+TEST_F(Replaying, ARemoteHostProvedTheOldLabels) {
+  before_.baseline = after_.baseline = Baseline::same_labels;
+  SeenFlow open = flow("web", "web", 1);
+  open.to.workload.clear();  // elsewhere
+  IdentityDiff identity({resident("web", app("web"))}, {resident("web", app("web2"))});
+  after_.rules = {allow("*", "*", {})};
+  EXPECT_EQ(replay(before_, after_, identity, {open}, true).denied, 1U);
+  EXPECT_EQ(replay(before_, after_, identity, {open}, false).denied, 0U)
+      << "a new connection proves the new labels";
+}
+
+}  // namespace
+}  // namespace trireme::policy
