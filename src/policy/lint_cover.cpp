@@ -60,7 +60,7 @@ bool implies(const Requirement& given, const Requirement& required) {
     case Operator::in:
       return given.op == Operator::in && each_is_included(required.values, given.values);
     case Operator::exists:
-      return given.op == Operator::in || given.op == Operator::exists;
+      return given.needs_key();
     case Operator::not_in:
       return given.op == Operator::not_exists ||
              (given.op == Operator::in && none_meets(given.values, required.values)) ||
@@ -123,9 +123,8 @@ std::string anchor(const Peer& peer) {
   }
   const auto& requirements = std::get<Selector>(peer).requirements();
   for (const Requirement& requirement : requirements) {
-    if (requirement.op == Operator::in && requirement.values.size() == 1 &&
-        !is_pattern(requirement.values.front())) {
-      return requirement.key + "=" + requirement.values.front();
+    if (const auto* values = requirement.exact_values(); values != nullptr && values->size() == 1) {
+      return requirement.key + "=" + values->front();
     }
   }
   return requirements.empty() ? "*" : requirements.front().key;

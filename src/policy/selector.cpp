@@ -280,6 +280,34 @@ bool Requirement::matches(const LabelSet& labels) const {
   return false;
 }
 
+bool Requirement::needs_key() const {
+  switch (op) {
+    case Operator::in:
+    case Operator::exists:
+      return true;
+    case Operator::not_in:
+    case Operator::not_exists:
+      return false;
+  }
+  return false;
+}
+
+const std::vector<std::string>* Requirement::exact_values() const {
+  switch (op) {
+    case Operator::in: {
+      const bool exact = std::none_of(values.begin(), values.end(), [](const std::string& value) {
+        return value.ends_with('*');
+      });
+      return exact ? &values : nullptr;
+    }
+    case Operator::not_in:
+    case Operator::exists:
+    case Operator::not_exists:
+      return nullptr;
+  }
+  return nullptr;
+}
+
 std::string Requirement::text() const {
   switch (op) {
     case Operator::exists:
