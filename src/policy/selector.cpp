@@ -350,4 +350,37 @@ std::string Selector::text() const {
   return text;
 }
 
+bool is_clearly_selector(std::string_view text) {
+  return (text.find_first_of("!,(*") != std::string_view::npos ||
+          text.find("==") != std::string_view::npos) &&
+         Selector::parse(text).has_value();
+}
+
+Result<LabelSet> parse_labels(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  LabelSet labels;
+  for (std::size_t start = 0; start <= text.size();) {
+    const std::size_t end = std::min(text.find(',', start), text.size());
+    std::string_view part = text.substr(start, end - start);
+    part.remove_prefix(std::min(part.find_first_not_of(kSpace), part.size()));
+    part = part.substr(0, part.find_last_not_of(kSpace) + 1);
+    auto label = parse_label(part);
+    if (!label) {
+      if (is_clearly_selector(text)) {
+        return fail(fmt::format("'{}' is a selector, not the labels of one workload", text),
+                    "write all labels of the workload: app=web,env=prod");
+      }
+      return tl::unexpected(label.error());
+    }
+    if (labels.find(label->key) != nullptr) {
+      return fail(fmt::format("label '{}' is given twice", label->key));
+    }
+    if (auto status = labels.set(label->key, label->value); !status) {
+      return tl::unexpected(status.error());
+    }
+    start = end + 1;
+  }
+  return labels;
+}
+
 }  // namespace trireme::policy

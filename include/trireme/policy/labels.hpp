@@ -37,7 +37,6 @@ struct Label {
 /// Parses `key=value` that an operator wrote (check_key, check_value). A second '=' is an error; it
 /// never truncates the value.
 [[nodiscard]] Result<Label> parse_label(std::string_view text);
-
 /// An unordered set of labels with unique keys. Labels from Docker may contain any printable UTF-8,
 /// except '=' and spaces in keys.
 ///

@@ -68,4 +68,12 @@ class Selector {
   std::vector<Requirement> requirements_;  // sorted, unique; empty: `*`
 };
 
+/// Whether the text is a selector and has an operator, a list or a '*', so that a workload's name
+/// or `key=value` is not meant.
+[[nodiscard]] bool is_clearly_selector(std::string_view text);
+
+/// Parses the labels of one workload as a user writes them: "app=web,env=prod". The error says so
+/// if the text is a selector.
+[[nodiscard]] Result<LabelSet> parse_labels(std::string_view text);
+
 }  // namespace trireme::policy
