@@ -71,6 +71,23 @@ bool implies(const Requirement& given, const Requirement& required) {
   return false;
 }
 
+/// Whether no label set that meets `given` also meets `other`, which has the same key.
+bool excludes(const Requirement& given, const Requirement& other) {
+  switch (given.op) {
+    case Operator::in:
+      return other.op == Operator::not_exists ||
+             (other.op == Operator::in && none_meets(given.values, other.values)) ||
+             (other.op == Operator::not_in && each_is_included(other.values, given.values));
+    case Operator::exists:
+      return other.op == Operator::not_exists ||
+             (other.op == Operator::not_in && each_is_included(other.values, {"*"}));
+    case Operator::not_in:
+    case Operator::not_exists:
+      return false;
+  }
+  return false;
+}
+
 bool peer_includes(const Peer& outer, const Peer& inner) {
   const auto* selector = std::get_if<Selector>(&outer);
   const auto* inner_selector = std::get_if<Selector>(&inner);
@@ -204,6 +221,10 @@ Finding without_effect(const Rule& rule, const Rule& other, bool equal) {
 }
 
 }  // namespace
+
+bool contradict(const Requirement& a, const Requirement& b) {
+  return excludes(a, b) || excludes(b, a);
+}
 
 bool includes(const Selector& outer, const Selector& inner) {
   return std::ranges::all_of(outer.requirements(), [&inner](const Requirement& required) {
