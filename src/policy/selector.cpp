@@ -9,7 +9,8 @@
 namespace trireme::policy {
 namespace {
 
-// Recursive-descent parser of one selector. `at_` is the byte offset that errors report.
+// Recursive-descent parser of one selector. An error reports the byte offset of the wrong
+// character, or of the word or list that is wrong as a whole.
 class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
@@ -47,6 +48,10 @@ class Parser {
  private:
   using Parsed = tl::expected<Requirement, SelectorError>;
   static constexpr std::string_view kSpace = " \t\r\n";
+  // '<' and '>' end a key, although nothing begins with them: who knows them from Kubernetes reads
+  // which operators exist, not that the character is invalid in a key.
+  static constexpr std::string_view kEndOfKey = " \t\r\n,()=!<>";
+  static constexpr std::string_view kEndOfValue = " \t\r\n,()=";
 
   static tl::unexpected<SelectorError> error(std::size_t offset, std::string message,
                                              std::string hint = {}) {
@@ -112,7 +117,7 @@ class Parser {
 
   tl::expected<std::string, SelectorError> parse_key() {
     const std::size_t start = at_;
-    const std::string_view key = take_until(" \t\r\n,()=!<>");
+    const std::string_view key = take_until(kEndOfKey);
     if (key.empty()) {
       if (done() || peek() == ',') {
         return error(start, "missing condition", "separate conditions with single commas");
@@ -153,7 +158,7 @@ class Parser {
 
   Parsed parse_membership(Requirement requirement) {
     const std::size_t start = at_;
-    const std::string_view word = take_until(" \t\r\n,()=!<>");
+    const std::string_view word = take_until(kEndOfKey);
     if (word == "in") {
       requirement.op = Requirement::Operator::in;
     } else if (word == "notin") {
@@ -205,7 +210,7 @@ class Parser {
 
   tl::expected<std::string, SelectorError> parse_value() {
     const std::size_t start = at_;
-    const std::string_view value = take_until(" \t\r\n,()=");
+    const std::string_view value = take_until(kEndOfValue);
     if (peek() == '=') {
       return error(at_, "unexpected second '='",
                    "a value cannot contain '='; separate conditions with commas");

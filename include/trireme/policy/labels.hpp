@@ -31,8 +31,8 @@ struct Label {
 /// Checks a key that an operator wrote: letters, digits and `. _ - /`, a letter or digit at both
 /// ends, at most kMaxKeyBytes.
 [[nodiscard]] Status check_key(std::string_view key);
-/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or
-/// white space. May be empty.
+/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or a
+/// space. May be empty.
 [[nodiscard]] Status check_value(std::string_view value);
 /// Parses `key=value` that an operator wrote (check_key, check_value). A second '=' is an error; it
 /// never truncates the value.
