@@ -93,7 +93,7 @@ class Values {
       }
     }
     // Values in a list: app=web,env=prod; allow,audit.
-    const bool list = name == "END" || option.get_delimiter() == ',';
+    const bool list = name == "END" || name == "MATCH" || option.get_delimiter() == ',';
     const std::size_t comma = list ? value.rfind(',') : std::string::npos;
     const std::string kept =
         before + (comma == std::string::npos ? "" : value.substr(0, comma + 1));
@@ -107,7 +107,7 @@ class Values {
  private:
   [[nodiscard]] std::vector<std::string> words_for(const CLI::Option& option,
                                                    const std::string& name, bool further) const {
-    if (name == "END") {
+    if (name == "END" || name == "MATCH") {
       return further ? known({"labels"}) : ends();
     }
     if (name == "KEY=VALUE") {

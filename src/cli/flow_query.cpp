@@ -10,9 +10,9 @@ void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query) 
                               const char* description) {
     return command.add_option(name, values, description)->allow_extra_args(false)->type_name(type);
   };
-  add("--from", query->from, "END", "only from this endpoint");
-  add("--to", query->to, "END", "only to this endpoint");
-  add("--with", query->with, "END", "either end matches");
+  add("--from", query->from, "MATCH", "only from these endpoints");
+  add("--to", query->to, "MATCH", "only to these endpoints");
+  add("--with", query->with, "MATCH", "either end matches");
   add("--port", query->ports, "PORT", "only these ports: https, tcp/80, udp/8000-8010, 443")
       ->delimiter(',')
       ->transform(ports());

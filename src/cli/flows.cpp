@@ -200,8 +200,9 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
       ->check(one_of({"allow", "deny", "audit"}));
   add_flow_query(*command, options->query);
   command->footer(
-      "An endpoint is a workload's name ('web*' matches several), a selector like\n"
-      "app=web,env=prod, @host, @world, @NAME of a [[network]], an address or a CIDR.\n"
+      "MATCH is a workload's name ('web*' matches several), a selector with an operator like\n"
+      "app=web,env=prod or 'app=*', @host, @world, @NAME of a [[network]], an address or a\n"
+      "CIDR. A single word is a workload's name, not the key of a label.\n"
       "Different filters are ANDed; repeated filters are ORed.\n"
       "An allowed flow with --all is a sample: the same endpoints and port are reported at\n"
       "most once a minute, and at most 50 flows a second in a network namespace.\n"

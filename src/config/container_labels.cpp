@@ -3,18 +3,14 @@
 
 #include <algorithm>
 
+#include "trireme/policy/selector.hpp"
+
 namespace trireme::config {
 namespace {
 
-/// `pattern` is a key, or a prefix of keys followed by '*'.
-bool pattern_matches(const std::string& pattern, const std::string& key) {
-  return pattern.ends_with('*') ? key.starts_with(pattern.substr(0, pattern.size() - 1))
-                                : key == pattern;
-}
-
 bool is_listed(const std::vector<std::string>& patterns, const std::string& key) {
   return std::ranges::any_of(
-      patterns, [&](const std::string& pattern) { return pattern_matches(pattern, key); });
+      patterns, [&](const std::string& pattern) { return policy::matches_pattern(pattern, key); });
 }
 
 bool gives_identity(const std::string& key, const DockerSettings& settings) {

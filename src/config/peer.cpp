@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/config/peer.hpp"
 
-#include <fmt/format.h>
-
 #include <set>
 
 #include "peer_reader.hpp"
 #include "trireme/policy/names.hpp"
 #include "trireme/policy/samples.hpp"
+#include "trireme/policy/selector.hpp"
 #include "words.hpp"
 
 namespace trireme::config {
@@ -19,23 +18,6 @@ NetworkIndex index_of(const policy::Policy& policy) {
     index.emplace(policy.networks[i].name, i);
   }
   return index;
-}
-
-Result<policy::TestPeer> parse_labels(std::string_view text) {
-  policy::LabelSet labels;
-  for (const std::string_view part : split_at_commas(text)) {
-    auto label = policy::parse_label(part);
-    if (!label) {
-      return tl::unexpected(label.error());
-    }
-    if (labels.find(label->key) != nullptr) {
-      return fail(fmt::format("label '{}' is given twice", label->key));
-    }
-    if (auto status = labels.set(label->key, label->value); !status) {
-      return tl::unexpected(status.error());
-    }
-  }
-  return policy::TestPeer{std::move(labels), std::nullopt};
 }
 
 /// A loopback address can only belong to this host.
@@ -78,12 +60,9 @@ Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Po
       return policy::TestPeer{policy::Entity{policy::Entity::Kind::world, 0}, *address};
     }
   }
-  return parse_labels(trimmed);
-}
-
-Result<policy::PortRange> parse_port_range(std::string_view text) {
-  auto ports = parse_ports(text);
-  return ports ? Result<policy::PortRange>(*ports) : tl::unexpected(ports.error().error);
+  auto labels = policy::parse_labels(trimmed);
+  return labels ? Result<policy::TestPeer>(policy::TestPeer{std::move(*labels), std::nullopt})
+                : tl::unexpected(labels.error());
 }
 
 std::string text(const policy::Policy& policy, const policy::TestPeer& peer) {

@@ -17,16 +17,6 @@ std::string_view trim(std::string_view text) {
              : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
-std::vector<std::string_view> split_at_commas(std::string_view text) {
-  std::vector<std::string_view> parts;
-  for (std::size_t start = 0; start <= text.size();) {
-    const std::size_t end = std::min(text.find(',', start), text.size());
-    parts.push_back(trim(text.substr(start, end - start)));
-    start = end + 1;
-  }
-  return parts;
-}
-
 std::string printable(std::string text) {
   if (policy::is_printable(text)) {
     return text;

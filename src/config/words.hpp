@@ -4,14 +4,11 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace trireme::config {
 
 /// Removes white space from both ends.
 [[nodiscard]] std::string_view trim(std::string_view text);
-/// The parts between commas, trimmed. May contain empty parts.
-[[nodiscard]] std::vector<std::string_view> split_at_commas(std::string_view text);
 /// If the text is not printable UTF-8, replaces each byte that is not printable ASCII by \xNN, so
 /// that a file cannot put escape sequences into a terminal or a log.
 [[nodiscard]] std::string printable(std::string text);

@@ -51,6 +51,7 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
     return EndTest(
         [prefixes = std::vector{*prefix}](const FlowEnd& end) { return is_at(end, prefixes); });
   }
+  // Text without an operator of selectors is a name: `app` is the workload "app", not its label.
   if (text.find_first_of("=!,( ") == std::string::npos && text != "*") {
     return EndTest([text](const FlowEnd& end) {
       return !end.workload.empty() && policy::matches_pattern(text, end.workload);

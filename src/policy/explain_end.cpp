@@ -289,36 +289,6 @@ std::string plain_name(std::string_view text) {
   return name;
 }
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t";
-  const std::size_t first = text.find_first_not_of(kSpace);
-  return first == std::string_view::npos
-             ? std::string_view()
-             : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
-Result<LabelSet> parse_labels(std::string_view text) {
-  LabelSet labels;
-  std::string_view rest = text;
-  while (true) {
-    const std::size_t comma = rest.find(',');
-    const auto label = parse_label(trimmed(rest.substr(0, comma)));
-    if (!label) {
-      return tl::unexpected(label.error());
-    }
-    if (labels.find(label->key) != nullptr) {
-      return fail(fmt::format("label '{}' is given twice", label->key));
-    }
-    if (auto status = labels.set(label->key, label->value); !status) {
-      return tl::unexpected(status.error());
-    }
-    if (comma == std::string_view::npos) {
-      return labels;
-    }
-    rest.remove_prefix(comma + 1);
-  }
-}
-
 Result<std::vector<ExplainEnd>> EndParser::parse(std::string_view text) const {
   if (text.empty()) {
     return fail("an endpoint of the flow is empty",
@@ -332,7 +302,7 @@ Result<std::vector<ExplainEnd>> EndParser::parse(std::string_view text) const {
   if (named != world_.residents.end()) {
     return resident(text, static_cast<std::size_t>(named - world_.residents.begin()));
   }
-  if (text.find('=') != std::string_view::npos) {
+  if (text.find('=') != std::string_view::npos || is_clearly_selector(text)) {
     const auto set = parse_labels(text);
     return set ? Result<std::vector<ExplainEnd>>(labels(text, *set)) : tl::unexpected(set.error());
   }

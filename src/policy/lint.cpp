@@ -49,9 +49,7 @@ bool looks_like_dns_name(std::string_view key) {
          std::ranges::all_of(key, [](char c) { return c == '.' || is_lower_alphanumeric(c); });
 }
 
-/// Adds the labels that the policy itself names: those of [[test]] entries, and those that
-/// selectors compare with a value.
-void add_labels_of(const Policy& policy, Vocabulary& known) {
+void add_labels_of_tests(const Policy& policy, Vocabulary& known) {
   for (const PolicyTest& test : policy.tests) {
     for (const TestPeer* end : {&test.from, &test.to}) {
       if (const auto* labels = std::get_if<LabelSet>(&end->peer)) {
@@ -59,6 +57,10 @@ void add_labels_of(const Policy& policy, Vocabulary& known) {
       }
     }
   }
+}
+
+/// Adds the labels that selectors compare with a value.
+void add_labels_of_selectors(const Policy& policy, Vocabulary& known) {
   for (const Rule& rule : policy.rules) {
     for (const auto* peers : {&rule.from, &rule.to}) {
       for (const Peer& peer : *peers) {
@@ -69,6 +71,47 @@ void add_labels_of(const Policy& policy, Vocabulary& known) {
             }
           }
         }
+      }
+    }
+  }
+}
+
+/// A value "~web", as in `app=~web`, which is a regular expression elsewhere.
+void check_regular_expression(const Vocabulary& known, const Rule& rule, const char* side,
+                              const Requirement& requirement, std::vector<Finding>& findings) {
+  const auto tilde = std::ranges::find_if(requirement.values, [&](const std::string& value) {
+    return value.starts_with('~') && value.size() > 1 && !known.has_value(requirement.key, value);
+  });
+  if (tilde != requirement.values.end()) {
+    findings.push_back(
+        {Kind::selector, rule.where,
+         fmt::format("'{}' in '{}' is read as a value that begins with '~', not as a regular "
+                     "expression",
+                     *tilde, side),
+         fmt::format("did you mean '{}'? A value can end in '*', which matches a prefix",
+                     tilde->substr(1))});
+  }
+}
+
+/// At most this many conditions on one key are compared with each other.
+constexpr std::ptrdiff_t kMostConditions = 100;
+
+/// Conditions of one selector that no workload can meet together. Reports the first.
+void check_contradiction(const Rule& rule, const char* side, const Selector& selector,
+                         std::vector<Finding>& findings) {
+  const auto& all = selector.requirements();  // sorted by key
+  for (auto a = all.begin(); a != all.end(); ++a) {
+    const auto last = a + std::min(kMostConditions, all.end() - a);
+    for (auto b = a + 1; b != last && b->key == a->key; ++b) {
+      if (contradict(*a, *b)) {
+        findings.push_back(
+            {Kind::selector, rule.where,
+             fmt::format("'{}' in '{}' matches no workload: '{}' contradicts '{}'", selector.text(),
+                         side, a->text(), b->text()),
+             fmt::format("a comma means AND; for either of them, write a list: {} = [\"{}\", "
+                         "\"{}\"]",
+                         side, a->text(), b->text())});
+        return;
       }
     }
   }
@@ -120,7 +163,8 @@ void check_requirement(const Policy& policy, const Vocabulary& known, const Rule
   }
 }
 
-void find_misread_selectors(const Policy& policy, const Vocabulary& known,
+/// `before`: labels that exist apart from the policy's selectors; `known`: with these.
+void find_misread_selectors(const Policy& policy, const Vocabulary& before, const Vocabulary& known,
                             std::vector<Finding>& findings) {
   for (const Rule& rule : policy.rules) {
     for (const auto& [side, peers] : {std::pair{"from", &rule.from}, {"to", &rule.to}}) {
@@ -131,7 +175,9 @@ void find_misread_selectors(const Policy& policy, const Vocabulary& known,
         }
         for (const Requirement& requirement : selector->requirements()) {
           check_requirement(policy, known, rule, side, requirement, findings);
+          check_regular_expression(before, rule, side, requirement, findings);
         }
+        check_contradiction(rule, side, *selector, findings);
       }
     }
   }
@@ -221,6 +267,14 @@ void Vocabulary::add(const std::string& key, const std::string& value) {
   keys_[value].insert(key);
 }
 
+bool Vocabulary::has_value(std::string_view key, std::string_view pattern) const {
+  const auto values = values_.find(key);
+  return values != values_.end() &&
+         std::ranges::any_of(values->second, [pattern](const std::string& value) {
+           return matches_pattern(pattern, value);
+         });
+}
+
 const std::set<std::string>& Vocabulary::keys_of(std::string_view value) const {
   static const std::set<std::string> kNone;
   const auto found = keys_.find(value);
@@ -228,9 +282,11 @@ const std::set<std::string>& Vocabulary::keys_of(std::string_view value) const {
 }
 
 std::vector<Finding> lint(const Policy& policy, Vocabulary known) {
-  add_labels_of(policy, known);
+  add_labels_of_tests(policy, known);
+  const Vocabulary before = known;
+  add_labels_of_selectors(policy, known);
   std::vector<Finding> findings;
-  find_misread_selectors(policy, known, findings);
+  find_misread_selectors(policy, before, known, findings);
   find_rules_without_effect(policy, findings);
   find_wide_rules(policy, known, findings);
   find_unused_networks(policy, findings);

@@ -60,13 +60,30 @@ bool implies(const Requirement& given, const Requirement& required) {
     case Operator::in:
       return given.op == Operator::in && each_is_included(required.values, given.values);
     case Operator::exists:
-      return given.op == Operator::in || given.op == Operator::exists;
+      return given.needs_key();
     case Operator::not_in:
       return given.op == Operator::not_exists ||
              (given.op == Operator::in && none_meets(given.values, required.values)) ||
              (given.op == Operator::not_in && each_is_included(given.values, required.values));
     case Operator::not_exists:
       return given.op == Operator::not_exists;
+  }
+  return false;
+}
+
+/// Whether no label set that meets `given` also meets `other`, which has the same key.
+bool excludes(const Requirement& given, const Requirement& other) {
+  switch (given.op) {
+    case Operator::in:
+      return other.op == Operator::not_exists ||
+             (other.op == Operator::in && none_meets(given.values, other.values)) ||
+             (other.op == Operator::not_in && each_is_included(other.values, given.values));
+    case Operator::exists:
+      return other.op == Operator::not_exists ||
+             (other.op == Operator::not_in && each_is_included(other.values, {"*"}));
+    case Operator::not_in:
+    case Operator::not_exists:
+      return false;
   }
   return false;
 }
@@ -156,9 +173,8 @@ std::string anchor(const Peer& peer) {
   }
   const auto& requirements = std::get<Selector>(peer).requirements();
   for (const Requirement& requirement : requirements) {
-    if (requirement.op == Operator::in && requirement.values.size() == 1 &&
-        !is_pattern(requirement.values.front())) {
-      return requirement.key + "=" + requirement.values.front();
+    if (const auto* values = requirement.exact_values(); values != nullptr && values->size() == 1) {
+      return requirement.key + "=" + values->front();
     }
   }
   return requirements.empty() ? "*" : requirements.front().key;
@@ -238,6 +254,10 @@ Finding without_effect(const Rule& rule, const Rule& other, bool equal) {
 }
 
 }  // namespace
+
+bool contradict(const Requirement& a, const Requirement& b) {
+  return excludes(a, b) || excludes(b, a);
+}
 
 void find_rules_without_effect(const Policy& policy, std::vector<Finding>& findings) {
   const std::vector<Rule>& rules = policy.rules;

@@ -13,4 +13,8 @@ void find_rules_without_effect(const Policy& policy, std::vector<Finding>& findi
 /// Rules that cover more than their name says.
 void find_wide_rules(const Policy& policy, const Vocabulary& known, std::vector<Finding>& findings);
 
+/// Whether no label set meets both conditions, which have the same key. May be false although none
+/// does; never true if one does.
+[[nodiscard]] bool contradict(const Requirement& a, const Requirement& b);
+
 }  // namespace trireme::policy

@@ -60,7 +60,9 @@ class Cookbook(HostCase):
             if parsed.get("defaults", {}).get("mode") == "audit":
                 continue
             self.host.explicit_reload(policy)
+            self.assertIn("test", parsed, title)
             for test in parsed["test"]:
+                self.assertIn("port", test, title)
                 protocol, _, port = test["port"].partition("/")
                 if protocol not in ("tcp", "udp") or not all(
                     isinstance(test[end], dict) or test[end] == "@host" for end in ("from", "to")

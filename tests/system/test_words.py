@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
+from tests.system.expected import OPERATORS
 from tests.system.host import ROOT, TRIRECTL, TRIREMED, TRIRUN, cgroup_mount
 
 
@@ -105,6 +106,26 @@ class Words(unittest.TestCase):
             "pki psk",
         ):
             self.assertIn(f"*{name}*", page)
+
+    def test_the_man_page_defines_every_operator_of_selectors(self):
+        with tempfile.TemporaryDirectory() as directory:
+            with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                file.write('[[allow]]\nfrom = "app ?"\nto = "*"\n')
+            message = output(TRIRECTL, "policy", "check", directory)
+        operators = re.findall(r"'([^',]+)'", re.search(r"expected (.*) after key", message)[1])
+        self.assertGreater(len(operators), 3)
+        section = re.search(
+            r"^# SELECTORS\n(.*?)^# ", text("docs/man/trireme-policy.toml.5.scd"), re.S | re.M
+        )[1]
+        for operator in operators:
+            operator = re.escape(operator)
+            self.assertRegex(section, rf"\*k{operator}v|\*k {operator} \(")
+
+    def test_the_model_of_selectors_has_every_operator(self):
+        enum = re.search(
+            r"enum class Operator[^{]*{([^}]*)}", text("include/trireme/policy/selector.hpp")
+        )[1]
+        self.assertEqual(set(re.findall(r"\w+", enum)), set(OPERATORS))
 
     def test_quickstart(self):
         done = subprocess.run(

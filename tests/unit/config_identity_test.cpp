@@ -13,7 +13,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// The example of the specification, unchanged.
+// Files with most of what trireme-identity.toml(5) describes.
 constexpr const char* kExample = R"toml(# identity.toml
 [host]
 name = "web-1"                       # default: the host name
@@ -46,7 +46,7 @@ labels = ["app=web*", "env=dev"]
 listen = "127.0.0.1:9464"            # Prometheus; absent: off
 )toml";
 
-TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
+TEST(ParseIdentity, ReadsEverySection) {
   const Configuration configuration = parse_identity(kExample);
   EXPECT_TRUE(configuration.valid());
   EXPECT_THAT(texts(configuration), IsEmpty());

@@ -18,7 +18,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// The example of the specification, unchanged.
+// A policy with most of what trireme-policy.toml(5) describes.
 constexpr const char* kExample = R"toml(# policy.toml
 [defaults]
 mode = "enforce"              # enforce | audit: log what would be denied, let it pass
@@ -59,7 +59,7 @@ port = "tcp/5432"
 expect = "allow"
 )toml";
 
-TEST(ParsePolicy, ReadsTheExampleOfTheContract) {
+TEST(ParsePolicy, ReadsEverySection) {
   const Configuration configuration = parse_policy(kExample);
   EXPECT_TRUE(configuration.valid());
   EXPECT_THAT(texts(configuration), IsEmpty());

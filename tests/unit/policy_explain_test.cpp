@@ -64,6 +64,23 @@ TEST(ExplainNetwork, PartsThatAreDecidedDifferentlyAreNamed) {
                         "allow 'to corp' (policy.toml:1:1)\n"));
 }
 
+TEST(Explain, ASelectorIsNotAnEndpoint) {
+  for (const char* text : {"app=web*", "app!=web", "app==web", "env in (a, b)", "!app", "app,env",
+                           "app=web, env notin (a)", "*"}) {
+    const auto ends = parse_ends(text, corp(), {});
+    ASSERT_FALSE(ends) << text;
+    EXPECT_EQ(ends.error().message,
+              fmt::format("'{}' is a selector, not the labels of one workload", text));
+  }
+  EXPECT_TRUE(parse_ends("app=hey!, env=prod", corp(), {}));
+  // These are not selectors either.
+  for (const char* text : {"app", "web*", "app=a*b", "app~=web", "app=a,app=b"}) {
+    const auto ends = parse_ends(text, corp(), {});
+    ASSERT_FALSE(ends) << text;
+    EXPECT_THAT(ends.error().message, testing::Not(HasSubstr("selector"))) << text;
+  }
+}
+
 TEST(Explain, AClosestRuleSaysWhatItRequires) {
   const Policy policy = corp();
   EXPECT_THAT(asked(policy, "app=db,env=dev", "10.0.0.1").render(),

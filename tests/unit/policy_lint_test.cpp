@@ -111,6 +111,52 @@ TEST_F(Lint, ADnsNameIsNoLabelKey) {
   EXPECT_THAT(found(), testing::Contains(HasSubstr("did you mean '@mirror'?")));
 }
 
+TEST_F(Lint, SelectorsAreNoRegularExpressions) {
+  allow({"app=~web*"}, {"app=db"});
+  deny({"app=api"}, {"env notin (prod, ~dev)"});
+  EXPECT_THAT(
+      found(),
+      ElementsAre(
+          "p:1:1 selector: '~web*' in 'from' is read as a value that begins with '~', not "
+          "as a regular expression; did you mean 'web*'? A value can end in '*', which "
+          "matches a prefix",
+          AllOf(HasSubstr("p:2:1 selector: '~dev' in 'to'"), HasSubstr("did you mean 'dev'?"))));
+  known_.add("app", "~web-1");
+  known_.add("app", "~dev");
+  EXPECT_THAT(found(), ElementsAre(HasSubstr("p:2:1 selector: '~dev' in 'to'")))
+      << "a workload has such a label of app, but none of env";
+}
+
+TEST_F(Lint, ASelectorThatContradictsItself) {
+  allow({"app=web,app=db"}, {"env=prod"});
+  EXPECT_THAT(
+      found(),
+      ElementsAre("p:1:1 selector: 'app=db,app=web' in 'from' matches no workload: 'app=db' "
+                  "contradicts 'app=web'; a comma means AND; for either of them, write a "
+                  "list: from = [\"app=db\", \"app=web\"]"));
+  for (const char* text :
+       {"app,!app", "app=web,!app", "app!=web,app=web", "app!=web,app!=db,app=web",
+        "app!=w*,app=web", "app!=w*,app=web*", "app notin (a, b),app in (b, a)", "app=a*,app=b*",
+        "app!=*,app", "app!=*,app=web", "app in (a, b*),app in (c, d)", "a=1,app=x,app=y,z=1"}) {
+    policy_.rules.clear();
+    deny({"env=prod"}, {text});
+    EXPECT_THAT(found(), ElementsAre(AllOf(HasSubstr("selector: '"), HasSubstr("' in 'to' matches "
+                                                                               "no workload"))))
+        << text;
+  }
+}
+
+TEST_F(Lint, ASelectorThatDoesNotContradictItself) {
+  for (const char* text :
+       {"*", "app=web,env=db", "app,app=web", "app!=web,app", "app!=web,!app", "app!=web,app!=db",
+        "app!=web,app=web*", "app=web*,app=web-1", "app=w*,app=web*", "app in (a, b),app in (b, c)",
+        "app in (a, b),app!=a", "app!=w*,app", "app!=*,!app", "app=,app!=a*", "app,!env"}) {
+    policy_.rules.clear();
+    allow({text}, {"zone=a"});
+    EXPECT_THAT(found(), IsEmpty()) << text;
+  }
+}
+
 TEST_F(Lint, KeysWithDomainsAreKeys) {
   for (const char* key : {"com.docker.compose.project", "app.kubernetes.io/name",
                           "app.kubernetes.io", "io.podman.x", "team", "tier.backend", "v1.2"}) {

@@ -49,12 +49,13 @@ void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
 class FlowFilter {
  public:
   FlowFilter() = default;
-  /// Reads {"verdict": ["deny"], "from": [END], "to": [END], "with": [END],
+  /// Reads {"verdict": ["deny"], "from": [MATCH], "to": [MATCH], "with": [MATCH],
   /// "port": ["tcp/80", "8000-8010"], "protocol": ["udp"], "since": SECONDS}; each key is optional,
-  /// and a single string is accepted in place of a list. END is a workload's name (a trailing '*'
-  /// matches any suffix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a network
-  /// of `policy`, an address or a CIDR. "with" matches either endpoint. "since" is the greatest age
-  /// of a flow. Errors (usage): a value that cannot be parsed, an unknown network.
+  /// and a single string is accepted in place of a list. MATCH is a workload's name (a trailing '*'
+  /// matches a prefix), a selector with an operator ("app=web,env in (a, b)", "app=*"; a single
+  /// word is a workload's name), @host, @world, @NAME of a network of `policy`, an address or a
+  /// CIDR. "with" matches either endpoint. "since" is the greatest age of a flow. Errors (usage): a
+  /// value that cannot be parsed, an unknown network.
   [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params,
                                                 const policy::Policy& policy);
   [[nodiscard]] bool matches(const Flow& flow) const;

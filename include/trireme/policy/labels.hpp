@@ -31,13 +31,12 @@ struct Label {
 /// Checks a key that an operator wrote: letters, digits and `. _ - /`, a letter or digit at both
 /// ends, at most kMaxKeyBytes.
 [[nodiscard]] Status check_key(std::string_view key);
-/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or
-/// white space. May be empty.
+/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or a
+/// space. May be empty.
 [[nodiscard]] Status check_value(std::string_view value);
 /// Parses `key=value` that an operator wrote (check_key, check_value). A second '=' is an error; it
 /// never truncates the value.
 [[nodiscard]] Result<Label> parse_label(std::string_view text);
-
 /// An unordered set of labels with unique keys. Labels from Docker may contain any printable UTF-8,
 /// except '=' and spaces in keys.
 ///

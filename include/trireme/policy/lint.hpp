@@ -16,7 +16,8 @@ namespace trireme::policy {
 
 struct Finding {
   enum class Kind : std::uint8_t {
-    selector,   // matches nobody, and looks like an address, a DNS name, or the value of a label
+    selector,   // contradicts itself, or is probably meant as an address, a DNS name, the value of
+                // a label, or a regular expression
     shadowed,   // another rule makes the rule have no effect
     duplicate,  // the rule repeats another one
     name,       // the rule covers more than its name says
@@ -43,6 +44,8 @@ class Vocabulary {
   void add(const std::string& key, const std::string& value);
   /// Whether any label has the key.
   [[nodiscard]] bool has_key(std::string_view key) const { return values_.contains(key); }
+  /// Whether any label has the key and a value that the pattern matches.
+  [[nodiscard]] bool has_value(std::string_view key, std::string_view pattern) const;
   /// The keys that have this value; empty if none has.
   [[nodiscard]] const std::set<std::string>& keys_of(std::string_view value) const;
 
