@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon does again and again: each turn of the loop, each second, every ten minutes.
+// Periodic work: at the end of each turn of the loop, each second, every ten minutes.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>

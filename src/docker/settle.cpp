@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "state.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
 
 namespace trireme::docker {
@@ -212,6 +213,13 @@ void Source::list_unprotected(Container& container, const workload::Description&
   const auto path = container.facts->pid == 0 ? Result<std::string>()
                                               : kernel::CgroupTree::of(container.facts->pid);
   if (container.facts->pid == 0 || !path) {
+    return;
+  }
+  if (tree_.is_removed(*path)) {
+    // The engine reports its end later.
+    if (log_shares().admit("workload " + description.name)) {
+      spdlog::info("container {} is gone", description.name);
+    }
     return;
   }
   const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path +

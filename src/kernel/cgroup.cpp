@@ -249,6 +249,11 @@ Result<std::string> CgroupTree::of(std::uint32_t pid) {
   return fail("no cgroup v2 path in " + file, "mount the cgroup v2 hierarchy");
 }
 
+bool CgroupTree::is_removed(const std::string& path) const {
+  // A cgroup can have a name that ends like this.
+  return path.ends_with(" (deleted)") && !id(path);
+}
+
 std::uint32_t CgroupTree::level(const std::string& path) {
   return path == "/" ? 0 : static_cast<std::uint32_t>(std::count(path.begin(), path.end(), '/'));
 }

@@ -11,14 +11,18 @@
 
 namespace trireme::points {
 
+namespace {
+
 template <typename Count>
-std::uint64_t Points::total(Count count) const {
-  std::uint64_t count_of_all = 0;
-  for (const Point* point : all()) {
-    count_of_all += count(*point);
+std::uint64_t total(const Points& points, Count count) {
+  std::uint64_t sum = 0;
+  for (const Point* point : points.all()) {
+    sum += count(*point);
   }
-  return count_of_all;
+  return sum;
 }
+
+}  // namespace
 
 Status Points::watch(sd_event* loop, Observers observers) {
   loop_ = loop;
@@ -73,15 +77,15 @@ std::vector<std::string> Points::problems() const {
 }
 
 std::uint64_t Points::repairs() const {
-  return total([](const Point& point) { return point.repairs(); });
+  return total(*this, [](const Point& point) { return point.repairs(); });
 }
 
 std::uint64_t Points::logs_lost() const {
-  return total([](const Point& point) { return point.logs_lost(); });
+  return total(*this, [](const Point& point) { return point.logs_lost(); });
 }
 
 std::uint64_t Points::queued() const {
-  return total([](const Point& point) { return point.queued(); });
+  return total(*this, [](const Point& point) { return point.queued(); });
 }
 
 AnswerCounts Points::answers() const {
@@ -96,7 +100,7 @@ AnswerCounts Points::answers() const {
 }
 
 std::size_t Points::named() const {
-  return total([](const Point& point) { return point.enforcer().named(); });
+  return total(*this, [](const Point& point) { return point.enforcer().named(); });
 }
 
 void Points::read_conntrack() {

@@ -380,12 +380,13 @@ void Registry::end_cgroup(const std::string& cgroup_path) {
 
 /// Processes that other services started for the command (su, systemd-run, at, cron) can outlive
 /// it. To the user they look like a part of the workload, so its end is logged.
-void Registry::log_left(const Workload& workload) {
+void Registry::log_left(const Workload& workload) const {
   if (workload.kind != Kind::process || !log_shares().admit("workload " + workload.name)) {
     return;
   }
   const auto cgroup = kernel::CgroupTree::of(workload.pid);
-  if (workload.started != 0 && start_time(workload.pid) == workload.started && cgroup) {
+  if (workload.started != 0 && start_time(workload.pid) == workload.started && cgroup &&
+      !tree_.is_removed(*cgroup)) {
     spdlog::warn(
         "workload {} has ended: its process {} has moved to cgroup {} and is no longer part of the "
         "workload",

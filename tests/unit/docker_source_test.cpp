@@ -383,6 +383,24 @@ TEST_F(DockerTest, AContainerWithoutACgroupOfItsOwnIsListedAsUnprotected) {
               ::testing::StartsWith("NOT PROTECTED: its processes are in cgroup /containerd"));
 }
 
+TEST_F(DockerTest, AContainerThatHasEndedIsNotListedAsUnprotected) {
+  connect();
+  create(hex('a'), "web");
+  const std::string path = create_cgroup_at("/containerd");
+  const pid_t pid = static_cast<pid_t>(run(hex('a'), path));
+  // Ended and not reaped, as while the runtime has not looked yet.
+  ASSERT_EQ(kill(pid, SIGKILL), 0);
+  siginfo_t info{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
+  ASSERT_TRUE(tree_->remove(path));
+  const auto seen = kernel::CgroupTree::of(static_cast<std::uint32_t>(pid));
+  ASSERT_TRUE(seen && seen->ends_with(path + " (deleted)")) << (seen ? *seen : "");
+  docker_->emit("start", hex('a'));
+  ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
+  settle();
+  EXPECT_EQ(registry_->find_container(hex('a')), nullptr);
+}
+
 TEST_F(DockerTest, ContainersOfAnEngineThatIsNotConfiguredAreLeftAlone) {
   test::FakeDocker podman(loop_, "podman");
   podman.images["sha256:base"] = nullptr;

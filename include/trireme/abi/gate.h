@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The interface between the gate's programs (gate.bpf.c) and the daemon (gate.cpp): keys and values
+/* The interface between the gate's programs (gate.bpf.c) and the daemon (src/gate): keys and values
  * of maps. Included from C and from C++. All numbers are in host byte order unless said otherwise.
  */
 #ifndef TRIREME_ABI_GATE_H

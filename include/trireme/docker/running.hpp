@@ -30,8 +30,8 @@ struct UnreportedContainer {
 
 struct RunningContainers {
   std::vector<RunningContainer> reported;  // by an engine
-  std::vector<UnreportedContainer>
-      unreported;  // would be in quarantine until their engine reports them
+  // Would be in quarantine until their engine reports them.
+  std::vector<UnreportedContainer> unreported;
   std::vector<UnreportedContainer> left_alone;  // of engines that are not configured
 };
 

@@ -58,6 +58,8 @@ class CgroupTree {
   /// The cgroup v2 path of a process, from the "0::" line of /proc/PID/cgroup. Ends in " (deleted)"
   /// if the cgroup was removed meanwhile. Errors: the process is gone.
   [[nodiscard]] static Result<std::string> of(std::uint32_t pid);
+  /// True if `path`, an answer of of(), is of a removed cgroup: all its processes have ended.
+  [[nodiscard]] bool is_removed(const std::string& path) const;
   /// Depth below the root: 0 for "/", 2 for "/a/b".
   [[nodiscard]] static std::uint32_t level(const std::string& path);
 

@@ -107,9 +107,6 @@ class Points final : public workload::Enforcement {
       : common_(common), verifier_(verifier), mechanism_(mechanism), policy_(std::move(policy)) {}
   [[nodiscard]] datapath::Layout layout(handshake::PointId point, bool owned) const;
   void lose(Point& point, const Error& error);
-  /// Of all points; defined where it is used.
-  template <typename Count>
-  [[nodiscard]] std::uint64_t total(Count count) const;
   [[nodiscard]] Result<std::unique_ptr<Point>> open_point(
       handshake::PointId id, const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);

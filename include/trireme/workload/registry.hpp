@@ -164,7 +164,7 @@ class Registry {
   Status enforce(Workload workload, policy::Number number, bool has_no_old_flows);
   Status block(Workload workload, const std::string& reason);
   void take_over(Workload workload);
-  static void log_left(const Workload& workload);
+  void log_left(const Workload& workload) const;
   void end(const std::string& key);
   void forget_record(const std::string& cgroup_path) const;
   void store(Workload workload);
