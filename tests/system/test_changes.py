@@ -3,6 +3,7 @@
 --check --config-dir` say before the change happens, and what ends when it does."""
 
 import json
+import time
 import unittest
 
 from tests.system import waiting
@@ -302,7 +303,7 @@ class Changes(LabCase):
     def test_anybody_can_write_to_the_journal(self):
         """Only the daemon's entries count."""
         forged = {
-            "time": "2026-01-01T00:00:00.000000Z",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
             "verdict": "audit",
             "source": {"labels": {"app": "forged"}, "workload": "x"},
             "destination": {"labels": {"app": "echo"}, "workload": "y"},
@@ -318,7 +319,8 @@ class Changes(LabCase):
         self.lab.must("logger --journald=/srv/entry; journalctl --sync; systemctl restart trireme")
         self.put(AUDIT, "")
         self.prepare("", "")
-        self.assertEqual(self.diff("--seen", "1h")["seen"]["cuts"], [])
+        # The flows that other tests of this class have made are there, too.
+        self.assertNotIn("forged", json.dumps(self.diff("--seen", "1h")["seen"]))
 
 
 if __name__ == "__main__":
