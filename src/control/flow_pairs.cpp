@@ -29,7 +29,11 @@ std::string key_of(const Flow& flow) {
   std::string key = known_as(flow.source) + '\0' + known_as(flow.destination) + '\0';
   key += static_cast<char>(flow.verdict);
   key += static_cast<char>(flow.protocol);
-  return key + std::to_string(flow.port);
+  key += std::to_string(flow.port);
+  if (flow.reporter == policy::Reporter::gate || flow.reporter == policy::Reporter::rules) {
+    key += flow.cause;  // what only the gate can find is not what the rules have reported
+  }
+  return key;
 }
 
 std::string owner_of(const Flow& flow) {

@@ -63,6 +63,15 @@ TEST(FlowPairs, InAuditModeTheGateRepeatsWhatTheRulesReport) {
   }
 }
 
+TEST(FlowPairs, WhatOnlyTheGateFindsIsAnotherFlow) {
+  FlowPairs pairs;
+  Flow unstamped = flow(Reporter::gate);
+  unstamped.cause = "unstamped";
+  EXPECT_FALSE(pairs.is_repeated(flow(Reporter::rules), kStart));
+  EXPECT_FALSE(pairs.is_repeated(unstamped, kStart + 1ms));
+  EXPECT_TRUE(pairs.is_repeated(flow(Reporter::gate), kStart + 2ms));
+}
+
 TEST(FlowPairs, TheSameReporterReportsAnotherFlow) {
   FlowPairs pairs;
   for (int i = 0; i < 3; ++i) {
