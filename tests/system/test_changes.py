@@ -3,6 +3,7 @@
 --check --config-dir` say before the change happens, and what ends when it does."""
 
 import json
+import select
 import time
 import unittest
 
@@ -12,11 +13,15 @@ from tests.system.lab import LabCase
 AUDIT = '[defaults]\nmode = "audit"\n'
 ECHO = "[Service]\nExecStart=/bin/busybox nc -ll -p {port} -e /bin/cat\n"
 ECHO_UNIT = '[[unit]]\nname = "echo.service"\nlabels = { app = "echo" }\n'
+REPLAY_UNIT = ECHO_UNIT.replace("echo", "replay")
 RULE = '[[allow]]\nfrom = "{origin}"\nto = "{target}"\n'
 
 
 class Changes(LabCase):
-    FILES = (("etc/systemd/system/echo.service", ECHO.format(port=7401)),)
+    FILES = (
+        ("etc/systemd/system/echo.service", ECHO.format(port=7401)),
+        ("etc/systemd/system/replay.service", ECHO.format(port=7403)),
+    )
 
     def setUp(self):
         super().setUp()
@@ -52,8 +57,12 @@ class Changes(LabCase):
         return done.stderr
 
     def talking(self, command):
-        """A client with an open connection. Returns a function that says whether it still
-        echoes."""
+        """A client with an open connection. The port is the last word of its command. Returns a
+        function that says whether it still echoes, or has ended; a connection that does neither is
+        an error."""
+        # systemd and Docker report a start before the program listens.
+        listening = f"ss -Hltn sport = :{command[-1]}"
+        waiting.until(lambda: self.lab.must(listening), "its server listens")
         client = self.lab.popen(command, stdin=-1, stdout=-1, text=True)
         self.addCleanup(self._end, client)
 
@@ -63,6 +72,8 @@ class Changes(LabCase):
                 client.stdin.flush()
             except BrokenPipeError:
                 return False
+            if not select.select([client.stdout], [], [], 10 * waiting.PATIENCE)[0]:
+                raise AssertionError("the connection neither answers nor has ended")
             return client.stdout.readline() == "ping\n"
 
         waiting.until(exchange, "it is connected")
@@ -76,12 +87,12 @@ class Changes(LabCase):
         self.lab.must(f"docker run -d --name {name} --net=host {labels} busybox {command}")
         self.lab.await_state(self.lab.must(f"docker inspect -f '{{{{.Id}}}}' {name}"), "enforced")
 
-    def await_unit(self, state):
-        def is_so():
+    def await_unit(self, name="echo.service"):
+        def is_enforced():
             states = {each["name"]: each["state"] for each in self.lab.workloads()}
-            return states.get("echo.service") == state
+            return states.get(name) == "enforced"
 
-        waiting.until(is_so, f"echo.service is {state}")
+        waiting.until(is_enforced, f"{name} is enforced")
 
     def live(self, port):
         lines = self.lab.must(f"trirectl flows --live --json --port {port}").splitlines()
@@ -97,7 +108,7 @@ class Changes(LabCase):
         self.lab.policy(AUDIT)
         plain = self.talking(["busybox", "nc", "127.0.0.1", "7401"])
         self.put(AUDIT, ECHO_UNIT)
-        self.await_unit("enforced")
+        self.await_unit()
         for _ in range(2):  # before the first packet, and after
             ((count, source, destination),) = self.live(7401)
             self.assertEqual((count, source["entity"]), (1, "@host"))
@@ -161,7 +172,7 @@ class Changes(LabCase):
         """A workload may not reach @host, which the unit then is part of."""
         policy = RULE.format(origin="app=web", target="app=echo")
         self.put(policy, ECHO_UNIT)
-        self.await_unit("enforced")
+        self.await_unit()
         web = self.talking(["trirun", "-l", "app=web", "--", "busybox", "nc", "127.0.0.1", "7401"])
         self.prepare(policy, "")
         found = self.diff()
@@ -175,7 +186,7 @@ class Changes(LabCase):
 
     def test_a_directory_without_identity_is_compared_without(self):
         self.put("", ECHO_UNIT)
-        self.await_unit("enforced")
+        self.await_unit()
         self.prepare("")
         found = self.diff()
         self.assertEqual((found["differs"], found["identity_compared"]), (False, False))
@@ -267,35 +278,38 @@ class Changes(LabCase):
     # --- flows that were seen ---
 
     def test_flows_of_the_last_days_are_replayed(self):
-        """From the daemon's memory, and after its restart from the journal."""
-        self.put(AUDIT, ECHO_UNIT)
-        self.await_unit("enforced")
-        self.talking(["busybox", "nc", "127.0.0.1", "7401"])
+        """From the daemon's memory, and after its restart from the journal. The service is this
+        test's own: the journal has the flows of the other tests."""
+        self.addCleanup(self.lab.sh, "systemctl stop replay")
+        self.lab.must("systemctl start replay")
+        self.put(AUDIT, REPLAY_UNIT)
+        self.await_unit("replay.service")
+        self.talking(["busybox", "nc", "127.0.0.1", "7403"])
         waiting.until(
-            lambda: self.lab.must("trirectl flows --json --port 7401 --verdict audit"),
+            lambda: self.lab.must("trirectl flows --json --port 7403 --verdict audit"),
             "it is logged",
         )
-        self.prepare("", ECHO_UNIT)
+        self.prepare("", REPLAY_UNIT)
         for restarted in (False, True):
             if restarted:
                 self.lab.must("systemctl restart trireme")
-                self.assertEqual(self.lab.must("trirectl flows --json --port 7401"), "")
+                self.assertEqual(self.lab.must("trirectl flows --json --port 7403"), "")
             seen = self.diff("--seen", "1h")["seen"]
             self.assertEqual((seen["seconds"], seen["journal"]), (3600, "read"))
-            cuts = [cut for cut in seen["cuts"] if cut["port"] == "tcp/7401"]
+            cuts = [cut for cut in seen["cuts"] if cut["port"] == "tcp/7403"]
             self.assertEqual(
                 {(cut["from"]["text"], cut["to"]["text"]) for cut in cuts},
-                {("@host", "app=echo")},
+                {("@host", "app=replay")},
                 f"restarted: {restarted}",
             )
             self.assertRegex(
                 self.said("--seen", "1h"), r"\d+ of \d+ flows? seen in the last 1h would be denied:"
             )
             if not restarted:
-                self.lab.must("systemctl restart echo")  # no flow that is logged again
-        self.prepare(RULE.format(origin="@host", target="app=echo"), ECHO_UNIT)
+                self.lab.must("systemctl restart replay")  # no flow that is logged again
+        self.prepare(RULE.format(origin="@host", target="app=replay"), REPLAY_UNIT)
         seen = self.diff("--seen", "1h")["seen"]
-        self.assertEqual([c for c in seen["cuts"] if c["port"] == "tcp/7401"], [])
+        self.assertEqual([c for c in seen["cuts"] if c["port"] == "tcp/7403"], [])
         wrong = self.lab.sh("trirectl policy diff /srv/next --seen yesterday")
         self.assertNotEqual(wrong.returncode, 0)
         self.assertIn("invalid time span 'yesterday'", wrong.stderr)
