@@ -60,6 +60,14 @@ class CrossingCase(LabCase):
         cls.peer.ip(f"route add local {FAR4} dev lo")
 
     def setUp(self):
+        # Runs last. Docker removes containers of `docker run --rm` in the background, and the next
+        # test uses their names again.
+        self.addCleanup(
+            waiting.until,
+            lambda: not self.lab.must("docker ps -aq"),
+            "all containers are removed",
+            20,
+        )
         super().setUp()
         self.addCleanup(self.peer.kill_agents)
 

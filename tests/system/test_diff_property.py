@@ -90,11 +90,10 @@ listening.bind(('127.0.0.1', port))
 listening.listen(64)
 threading.Thread(target=serve, args=(listening,), daemon=True).start()
 place = '/opt/peers/' + name + '.sock'
-if os.path.exists(place):
-    os.unlink(place)
 orders = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-orders.bind(place)
+orders.bind(place + '.new')
 orders.listen(4)
+os.rename(place + '.new', place)  # who finds it can connect
 while True:
     with orders.accept()[0] as each:
         file = each.makefile('rw')
