@@ -198,19 +198,15 @@ class Looking {
       server = datagram_server(live.client->network, live.from_client.destination,
                                live.from_client.destination_port);
     }
-    if (client == server) {
-      return;  // no workload, or one with itself
+    if (client == server || is_to_resolver(live)) {
+      return;  // no workload, or one with itself: policy does not apply
     }
     FirstLook::Connections made;
     policy::SeenFlow& flow = made.flow;
-    const bool is_whole = live.client != nullptr && live.server != nullptr;
-    const std::uint64_t network = (live.client != nullptr ? live.client : live.server)->network;
-    const auto is_here = [&](const policy::Address& address) {
-      return is_whole ? live.client->network == live.server->network
-                      : address.is_loopback() || addresses_[network].contains(address);
-    };
-    flow.from = end(client, live.from_client.source, is_here(live.from_client.source));
-    flow.to = end(server, live.from_client.destination, is_here(live.from_client.destination));
+    flow.from =
+        end(client, live.from_client.source, is_beside(live, live.from_client.source, addresses_));
+    flow.to = end(server, live.from_client.destination,
+                  is_beside(live, live.from_client.destination, addresses_));
     flow.protocol = protocol;
     flow.port = live.from_client.destination_port;
     for (const Resident* resident : {client, server}) {
@@ -250,7 +246,7 @@ class Looking {
   std::vector<Resident> residents_;
   std::unordered_map<std::uint64_t, std::size_t> owners_;  // by cgroup id
   std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
-  std::map<std::uint64_t, std::set<policy::Address>> addresses_;     // by network namespace
+  AddressesByNetwork addresses_;
   std::map<std::uint8_t, std::vector<policy::LiveSocket>> sockets_;  // by protocol
   std::map<std::tuple<std::uint64_t, policy::Address, std::uint16_t>, std::size_t> datagram_owners_;
   std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>,

@@ -2,6 +2,7 @@
 #include "sockets_here.hpp"
 
 #include "trireme/kernel/addresses.hpp"
+#include "trireme/policy/world.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -47,6 +48,20 @@ policy::LiveSocket live_socket(const kernel::InetSocket& socket, std::uint64_t n
   return {.network = network,
           .sends = {socket.local, socket.remote, socket.local_port, socket.remote_port},
           .owner = owner};
+}
+
+bool is_beside(const policy::LiveConnection& live, const policy::Address& address,
+               const AddressesByNetwork& addresses) {
+  if (live.client != nullptr && live.server != nullptr) {
+    return live.client->network == live.server->network;
+  }
+  const auto known = addresses.find((live.client != nullptr ? live.client : live.server)->network);
+  return address.is_loopback() || (known != addresses.end() && known->second.contains(address));
+}
+
+bool is_to_resolver(const policy::LiveConnection& live) {
+  return live.client != nullptr && live.client->network != 0 &&
+         policy::is_resolver(live.from_client.destination);
 }
 
 }  // namespace trireme::daemon

@@ -2,6 +2,7 @@
 // The sockets of one network namespace, for attributing connections to processes.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
@@ -27,5 +28,17 @@ struct SocketsHere {
 /// `owner`: as in policy::LiveSocket.
 [[nodiscard]] policy::LiveSocket live_socket(const kernel::InetSocket& socket,
                                              std::uint64_t network, std::size_t owner);
+
+/// The addresses of each network namespace, by its inode number; 0: the daemon's own.
+using AddressesByNetwork = std::map<std::uint64_t, std::set<policy::Address>>;
+
+/// Whether the end at `address`, one of the two in `live.from_client`, has its socket in the
+/// network namespace of the other end: without labels, it is @host there, and @world otherwise.
+[[nodiscard]] bool is_beside(const policy::LiveConnection& live, const policy::Address& address,
+                             const AddressesByNetwork& addresses);
+
+/// Whether this is a query of a container to Docker's resolver in its own network namespace, which
+/// passes under any policy: policy::is_resolver().
+[[nodiscard]] bool is_to_resolver(const policy::LiveConnection& live);
 
 }  // namespace trireme::daemon

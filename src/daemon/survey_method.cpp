@@ -9,7 +9,6 @@
 #include "daemon.hpp"
 #include "trireme/control/flow.hpp"
 #include "trireme/docker/running.hpp"
-#include "trireme/kernel/addresses.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/systemd/unit_rule.hpp"
 #include "trireme/workload/network.hpp"
@@ -54,9 +53,7 @@ class Collecting {
     return std::move(sockets_);
   }
 
-  [[nodiscard]] const std::map<std::uint64_t, std::set<policy::Address>>& addresses() const {
-    return addresses_;
-  }
+  [[nodiscard]] const AddressesByNetwork& addresses() const { return addresses_; }
 
   json notes() {
     using Containers = config::DockerSettings::Containers;
@@ -159,36 +156,17 @@ class Collecting {
   }
 
   Status read_network(const std::shared_ptr<const kernel::Netns>& network) {
-    Status outcome;
-    const auto read = [&] { outcome = read_here(network ? network->inode() : 0); };
-    if (!network) {
-      read();
-      return outcome;
-    }
-    const Status entered = network->within(read);
-    return entered ? outcome : entered;
-  }
-
-  Status read_here(std::uint64_t network) {
-    auto table = kernel::SocketTable::open();
-    if (!table) {
-      return tl::unexpected(table.error());
-    }
-    std::unordered_set<std::uint64_t> ids;
-    for (const auto& [id, owner] : owners_) {
-      ids.insert(id);
-    }
-    auto found = table->of_cgroups(ids);
+    auto found = sockets_in(network);
     if (!found) {
       return tl::unexpected(found.error());
     }
-    for (kernel::InetSocket& socket : *found) {
-      const std::uint64_t id = socket.cgroup_id;
-      sockets_.push_back({std::move(socket), network, owners_.at(id)});
-    }
-    if (auto watch = kernel::AddressWatch::open()) {
-      for (const auto& each : watch->list().value_or(std::vector<kernel::InterfaceAddress>())) {
-        addresses_[network].insert(each.address);
+    const std::uint64_t inode = inode_of(network);
+    addresses_[inode] = std::move(found->addresses);
+    for (const auto* list : {&found->tcp, &found->udp}) {
+      for (const kernel::InetSocket& socket : *list) {
+        if (const auto owner = owners_.find(socket.cgroup_id); owner != owners_.end()) {
+          sockets_.push_back({socket, inode, owner->second});
+        }
       }
     }
     return {};
@@ -198,7 +176,7 @@ class Collecting {
   std::map<std::string, docker::KnownContainer> containers_;  // by id
   std::map<std::uint64_t, SocketOwner> owners_;               // by id of the cgroup
   std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
-  std::map<std::uint64_t, std::set<policy::Address>> addresses_;
+  AddressesByNetwork addresses_;
   std::vector<OwnedSocket> sockets_;
   std::set<std::string> notes_;
   bool has_containers_ = false;

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <tuple>
 
@@ -23,32 +24,17 @@ bool listens(const kernel::InetSocket& socket) {
          (socket.protocol == IPPROTO_TCP || socket.local_port < kFirstEphemeral);
 }
 
-bool is_loopback(const policy::Address& address) {
-  static const policy::Prefix four = policy::Prefix::parse("127.0.0.0/8").value();
-  static const policy::Prefix six = policy::Prefix::parse("::1/128").value();
-  return four.contains(address) || six.contains(address);
-}
-
-/// The ends of a connection, its own first. The first field is the network namespace for loopback
-/// addresses, which exist in every namespace, and 0 for all others.
-using Ends = std::tuple<std::uint64_t, std::uint8_t, policy::Address, std::uint16_t,
-                        policy::Address, std::uint16_t>;
-
 class Finding {
  public:
-  Finding(const std::vector<OwnedSocket>& sockets,
-          const std::map<std::uint64_t, std::set<policy::Address>>& addresses)
-      : addresses_(addresses) {
-    for (const OwnedSocket& each : sockets) {
-      const kernel::InetSocket& socket = each.socket;
-      if (listens(socket)) {
-        listeners_.insert({each.network, socket.protocol, socket.local_port});
-        if (each.owner.is_candidate()) {
-          candidate(each.owner)
-              .listens.insert(policy::port_text(socket.protocol, socket.local_port));
-        }
-      } else if (socket.remote_port != 0) {
-        connections_.emplace(ends_of(each), &each);
+  Finding(const std::vector<OwnedSocket>& sockets, const AddressesByNetwork& addresses)
+      : sockets_(sockets), addresses_(addresses) {
+    for (std::size_t i = 0; i < sockets.size(); ++i) {
+      const auto& [socket, network, owner] = sockets[i];
+      if (listens(socket) && owner.is_candidate()) {
+        candidate(owner).listens.insert(policy::port_text(socket.protocol, socket.local_port));
+      }
+      if (listens(socket) || socket.remote_port != 0) {
+        live_[socket.protocol].push_back(live_socket(socket, network, i));
       }
     }
   }
@@ -57,8 +43,12 @@ class Finding {
     policy::Policy enforced = policy;
     enforced.mode = policy::Mode::enforce;
     const policy::NameIndex names(enforced);
-    for (const auto& [ends, connection] : connections_) {
-      if (auto flow = flow_of(ends, *connection)) {
+    for (const auto& [protocol, live] : live_) {
+      for (const policy::LiveConnection& connection : policy::live_connections(live, {})) {
+        auto flow = flow_of(connection, protocol);
+        if (!flow) {
+          continue;
+        }
         found_.connections++;
         if (policy::judge(enforced, names, *flow).verdict == policy::Verdict::deny) {
           add_denied(std::move(*flow));
@@ -82,62 +72,49 @@ class Finding {
     return known;
   }
 
-  static Ends ends_of(const OwnedSocket& each) {
-    const kernel::InetSocket& socket = each.socket;
-    return {is_loopback(socket.local) ? each.network : 0,
-            socket.protocol,
-            socket.local,
-            socket.local_port,
-            socket.remote,
-            socket.remote_port};
+  /// Null: the end is no socket of this host.
+  [[nodiscard]] const SocketOwner* owner_of(const policy::LiveSocket* socket) const {
+    return socket == nullptr ? nullptr : &sockets_[socket->owner].owner;
   }
 
-  [[nodiscard]] bool is_server(const OwnedSocket& end) const {
-    return listeners_.contains({end.network, end.socket.protocol, end.socket.local_port});
-  }
-
-  /// nullopt: no end is a candidate, both are the same, or the connection is reported from its
-  /// other end. Counts what candidates have begun.
-  std::optional<policy::SeenFlow> flow_of(const Ends& ends, const OwnedSocket& own) {
-    const auto& [place, protocol, local, local_port, remote, remote_port] = ends;
-    const auto found = connections_.find({place, protocol, remote, remote_port, local, local_port});
-    const OwnedSocket* other = found == connections_.end() ? nullptr : found->second;
-    const bool is_second = is_server(own);
-    if (!is_second && own.owner.is_candidate()) {
-      candidate(own.owner).connects++;
+  /// nullopt: no end is a candidate, both are the same, or policy does not apply. Counts what
+  /// candidates have begun.
+  std::optional<policy::SeenFlow> flow_of(const policy::LiveConnection& live,
+                                          std::uint8_t protocol) {
+    const SocketOwner* client = owner_of(live.client);
+    const SocketOwner* server = owner_of(live.server);
+    const bool is_from_candidate = client != nullptr && client->is_candidate();
+    const bool is_to_candidate = server != nullptr && server->is_candidate();
+    if (is_from_candidate) {
+      candidate(*client).connects++;
     }
-    // The client reports it, or one of the two if it is not clear which is the client.
-    const bool reported_there =
-        other != nullptr && (is_server(*other) == is_second ? found->first < ends : is_second);
-    if (reported_there || (other != nullptr && other->owner == own.owner) ||
-        !(own.owner.is_candidate() || (other != nullptr && other->owner.is_candidate()))) {
+    if (is_to_candidate) {
+      candidate(*server);
+    }
+    const bool is_own = client != nullptr && server != nullptr && *client == *server;
+    if (is_own || !(is_from_candidate || is_to_candidate) || is_to_resolver(live)) {
       return std::nullopt;
     }
-    policy::SeenEnd peer;
-    if (other != nullptr) {
-      peer = end_of(*other);
-    } else {
-      const auto here = addresses_.find(own.network);
-      peer.host =
-          is_loopback(remote) || (here != addresses_.end() && here->second.contains(remote));
-      peer.address = remote;
-    }
     policy::SeenFlow flow;
-    flow.from = is_second ? peer : end_of(own);
-    flow.to = is_second ? end_of(own) : peer;
+    flow.from = end_of(client, live.from_client.source,
+                       is_beside(live, live.from_client.source, addresses_));
+    flow.to = end_of(server, live.from_client.destination,
+                     is_beside(live, live.from_client.destination, addresses_));
     flow.protocol = protocol;
-    flow.port = is_second ? local_port : remote_port;
+    flow.port = live.from_client.destination_port;
     return flow;
   }
 
-  static policy::SeenEnd end_of(const OwnedSocket& each) {
+  /// `is_host`: if it has no labels, it is @host to the other end.
+  static policy::SeenEnd end_of(const SocketOwner* owner, const policy::Address& address,
+                                bool is_host) {
     policy::SeenEnd end;
-    if (each.owner.kind == SocketOwner::Kind::unlabeled) {
-      end.host = true;
-      end.address = each.socket.local;
+    if (owner == nullptr || owner->kind == SocketOwner::Kind::unlabeled) {
+      end.host = is_host;
+      end.address = address;
     } else {
-      end.labels = each.owner.labels;
-      end.workload = each.owner.name;
+      end.labels = owner->labels;
+      end.workload = owner->name;
     }
     return end;
   }
@@ -149,9 +126,9 @@ class Finding {
     known->second.count += is_new ? 0 : 1;
   }
 
-  const std::map<std::uint64_t, std::set<policy::Address>>& addresses_;
-  std::set<std::tuple<std::uint64_t, std::uint8_t, std::uint16_t>> listeners_;
-  std::map<Ends, const OwnedSocket*> connections_;
+  const std::vector<OwnedSocket>& sockets_;
+  const AddressesByNetwork& addresses_;
+  std::map<std::uint8_t, std::vector<policy::LiveSocket>> live_;  // by protocol
   std::map<SocketOwner, Unmanaged::Candidate> candidates_;
   std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow>
       denied_;
@@ -206,8 +183,7 @@ std::string lines_for(const SocketOwner& owner) {
 }
 
 Unmanaged find_unmanaged(const std::vector<OwnedSocket>& sockets,
-                         const std::map<std::uint64_t, std::set<policy::Address>>& addresses,
-                         const policy::Policy& policy) {
+                         const AddressesByNetwork& addresses, const policy::Policy& policy) {
   return Finding(sockets, addresses).result(policy);
 }
 

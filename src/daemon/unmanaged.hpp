@@ -4,13 +4,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "trireme/kernel/sockets.hpp"
+#include "sockets_here.hpp"
 #include "trireme/policy/seen.hpp"
 
 namespace trireme::daemon {
@@ -57,12 +56,10 @@ struct Unmanaged {
 /// part of a compose file.
 [[nodiscard]] std::string lines_for(const SocketOwner& owner);
 
-/// `addresses`: those of each network namespace. `policy` is evaluated as if it was enforced and
-/// the candidates had the proposed labels.
-[[nodiscard]] Unmanaged find_unmanaged(
-    const std::vector<OwnedSocket>& sockets,
-    const std::map<std::uint64_t, std::set<policy::Address>>& addresses,
-    const policy::Policy& policy);
+/// `policy` is evaluated as if it was enforced and the candidates had the proposed labels.
+[[nodiscard]] Unmanaged find_unmanaged(const std::vector<OwnedSocket>& sockets,
+                                       const AddressesByNetwork& addresses,
+                                       const policy::Policy& policy);
 
 /// The result of the method `survey`. Reads cgroups and sockets; blocks as long as the kernel lists
 /// them. Errors: this host's sockets cannot be listed.

@@ -11,13 +11,6 @@ namespace {
 
 using Where = WorldEnd::Where;
 
-/// docs/datapath.md, "The gate": in the network namespace of a container, queries to Docker's
-/// resolver and its answers pass.
-const Address& resolver() {
-  static const Address address = Address::parse("127.0.0.11").value();
-  return address;
-}
-
 bool is_link_local(const Address& address) {
   return address.family == Address::Family::v4
              ? address.bytes[0] == 169 && address.bytes[1] == 254
@@ -58,6 +51,13 @@ Decision denial(const Policy& policy) {
 }
 
 }  // namespace
+
+/// docs/datapath.md, "The gate": in the network namespace of a container, queries to Docker's
+/// resolver and its answers pass.
+bool is_resolver(const Address& address) {
+  static const Address resolver = Address::parse("127.0.0.11").value();
+  return address == resolver;
+}
 
 Endpoint View::endpoint() const {
   return {.kind = kind,
@@ -222,7 +222,7 @@ std::optional<Ruling> WorldJudge::without_rules(const WorldEnd& from, const Worl
     }
   }
   if (is_workload(from) && is_same_network(from, to) && from.network != 0 && !is_workload(to) &&
-      to.address == resolver()) {
+      to.address && is_resolver(*to.address)) {
     ruling.aside = "Docker's resolver is part of each container";
     ruling.by = Ruling::End::source;
     ruling.decision = {Verdict::allow, Reason::self, nullptr, false};

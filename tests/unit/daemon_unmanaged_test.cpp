@@ -64,7 +64,7 @@ class FindUnmanaged : public ::testing::Test {
   }
 
   std::vector<OwnedSocket> sockets_;
-  std::map<std::uint64_t, std::set<policy::Address>> addresses_;
+  AddressesByNetwork addresses_;
   policy::Policy policy_;
 };
 
@@ -133,6 +133,20 @@ TEST_F(FindUnmanaged, LoopbackAddressesOfTwoNamespacesAreTwo) {
   add(shop(), 0, IPPROTO_TCP, kHere, 40000, kHere, 80);
   add(db(), 7, IPPROTO_TCP, kHere, 80, kHere, 40000);
   EXPECT_EQ(find().connections, 2U) << "not the two ends of one";
+}
+
+TEST_F(FindUnmanaged, AnUnlabeledProcessIsTheHostOnlyInItsOwnNetworkNamespace) {
+  listen(db(), 80, IPPROTO_TCP, 7);
+  add({}, 0, IPPROTO_TCP, "172.17.0.1", 40000, "172.17.0.2", 80);
+  add(db(), 7, IPPROTO_TCP, "172.17.0.2", 80, "172.17.0.1", 40000);
+  EXPECT_THAT(texts(find()), ElementsAre("1 172.17.0.1 app=db 80"));
+}
+
+TEST_F(FindUnmanaged, DockersResolverIsPartOfAContainer) {
+  add(db(), 7, IPPROTO_UDP, kHere, 40000, "127.0.0.11", 53);
+  EXPECT_EQ(find().connections, 0U);
+  add(shop(), 0, IPPROTO_UDP, kHere, 40000, "127.0.0.11", 53);
+  EXPECT_EQ(find().connections, 1U) << "on the host it is an address like others";
 }
 
 TEST_F(FindUnmanaged, RulesInForceCountEvenInAuditMode) {

@@ -99,6 +99,10 @@ struct Ruling {
   View from, to;         // the ends, as the end that decides takes them
 };
 
+/// Whether this is the address of Docker's resolver. In the network namespace of a container, that
+/// is part of the container.
+[[nodiscard]] bool is_resolver(const Address& address);
+
 /// Judges flows between ends of a world, as its enforcement points would. Both must outlive it.
 class WorldJudge {
  public:
