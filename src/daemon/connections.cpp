@@ -3,19 +3,17 @@
 
 #include <netinet/in.h>
 
-#include <algorithm>
 #include <array>
 #include <map>
 #include <set>
 #include <tuple>
 
+#include "connection_groups.hpp"
 #include "socket_owners.hpp"
 #include "sockets_here.hpp"
 #include "trireme/abi/flow_label.hpp"
-#include "trireme/enforcer/flow_log.hpp"
 #include "trireme/handshake/proved_flows.hpp"
 #include "trireme/policy/live_ends.hpp"
-#include "trireme/policy/seen.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -23,40 +21,9 @@ namespace {
 using abi::FlowLabel;
 using policy::Number;
 
-constexpr std::size_t kMostKinds = 100'000;
-
-bool is_workload(Number number) {
-  return number >= abi::kFirstNumber;
-}
-
-bool is_shut(Number number) {
-  return number == abi::kQuarantine || number == abi::kBorn || number == abi::kEnded;
-}
-
 policy::Direction direction(const kernel::FlowTuple& tuple) {
   return {tuple.source, tuple.destination, tuple.source_port, tuple.destination_port};
 }
-
-/// One end of a connection. Of a workload, `address` is not set unless it is asked for.
-struct End {
-  Number number = abi::kNoNumber;
-  policy::Address address;
-  std::string cgroup;  // FlowEnd::cgroup
-  auto operator<=>(const End&) const = default;
-};
-
-/// Connections with equal keys are counted together.
-struct Kind {
-  End from;
-  End to;
-  std::uint8_t protocol = 0;
-  std::uint16_t port = 0;
-  bool is_local = false;
-  bool is_guess = false;
-  /// As the label of its conntrack entry says; nullopt: the policy in force decides.
-  std::optional<policy::Verdict> verdict;
-  auto operator<=>(const Kind&) const = default;
-};
 
 using Owner = SocketOwners::Owner;
 
@@ -64,12 +31,12 @@ class Reading {
  public:
   Reading(Daemon& daemon, Scope scope, enforcer::LocalPolicy::Owners numbers)
       : daemon_(daemon),
-        wants_everything_(scope == Scope::everything),
-        owners_(daemon.tree(), std::move(numbers), wants_everything_) {}
+        owners_(daemon.tree(), std::move(numbers), scope == Scope::everything),
+        groups_(daemon, scope) {}
 
   Status read(points::Point& point) {
-    points_.push_back(&point);
     const std::uint64_t network = inode_of(point.network());
+    points_[network] = &point;
     auto sockets = sockets_in(point.network());
     if (!sockets) {
       return tl::unexpected(sockets.error());
@@ -111,7 +78,7 @@ class Reading {
         take(tracked);
       }
     }
-    return listed();
+    return groups_.result();
   }
 
  private:
@@ -119,11 +86,6 @@ class Reading {
     kernel::TrackedFlow flow;
     points::Point* point = nullptr;
     bool is_taken = false;  // its connection was found by sockets
-  };
-  struct Group {
-    std::uint64_t count = 0;
-    const enforcer::Enforcer* enforcer = nullptr;  // knows the DNS names of addresses
-    std::vector<std::uint16_t> client_ports;
   };
 
   void take_sockets(const SocketsHere& found, std::uint64_t network) {
@@ -172,14 +134,14 @@ class Reading {
       live.is_guess = false;
       (live.client != nullptr ? server_number : client_number) = proved->remote;
     }
-    Kind kind;
+    ConnectionKind kind;
     kind.protocol = IPPROTO_TCP;
     kind.port = live.from_client.destination_port;
     kind.is_guess = live.is_guess;
     kind.is_local = is_whole && live.client->network == live.server->network;
     kind.from = end_of(live.client, live.from_client.source, kind.is_local, client_number);
     kind.to = end_of(live.server, live.from_client.destination, kind.is_local, server_number);
-    add(kind, &point_of(known.network)->enforcer(), live.from_client.source_port);
+    groups_.add(std::move(kind), point_of(known.network).enforcer(), live.from_client.source_port);
   }
 
   /// What the remote end of the connection has proved.
@@ -189,7 +151,7 @@ class Reading {
     for (const handshake::Role role : {handshake::Role::client, handshake::Role::server}) {
       if (auto proved = daemon_.tokens().proved().connections.find(
               {sends.source, sends.destination, sends.source_port, sends.destination_port,
-               point_of(socket.network)->id(), role})) {
+               point_of(socket.network).id(), role})) {
         return proved;
       }
     }
@@ -197,9 +159,9 @@ class Reading {
   }
 
   /// `socket` is null if the end is elsewhere. `labeled`: its number in the conntrack entry.
-  End end_of(const policy::LiveSocket* socket, const policy::Address& address, bool is_local,
-             std::optional<Number> labeled) const {
-    End end{.number = abi::kNoNumber, .address = address, .cgroup = {}};
+  ConnectionEnd end_of(const policy::LiveSocket* socket, const policy::Address& address,
+                       bool is_local, std::optional<Number> labeled) const {
+    ConnectionEnd end{.number = abi::kNoNumber, .address = address, .cgroup = {}};
     if (socket == nullptr) {
       end.number = labeled && is_workload(*labeled) ? *labeled : abi::kNoNumber;
       return end;
@@ -231,10 +193,9 @@ class Reading {
   }
 
   /// The point of a network namespace; the host's if there is none.
-  [[nodiscard]] const points::Point* point_of(std::uint64_t network) const {
-    const auto found = std::ranges::find(
-        points_, network, [](const points::Point* point) { return inode_of(point->network()); });
-    return found == points_.end() ? points_.front() : *found;
+  [[nodiscard]] const points::Point& point_of(std::uint64_t network) const {
+    const auto found = points_.find(network);
+    return *(found == points_.end() ? points_.begin() : found)->second;
   }
 
   // --- flows that only conntrack shows ---
@@ -260,13 +221,13 @@ class Reading {
     const bool has_ends = is_workload(source) || is_workload(destination);
     if ((label.flags() & abi::kAudited) != 0 && source == abi::kNoNumber &&
         destination == abi::kNoNumber) {
-      unknown_++;
+      groups_.add_unknown();
       return;
     }
     if (flow.protocol != IPPROTO_UDP && !(passes && has_ends)) {
       return;
     }
-    Kind kind;
+    ConnectionKind kind;
     kind.protocol = flow.protocol;
     kind.port = flow.reply.source_port;
     kind.is_guess = (label.flags() & abi::kResumed) != 0;
@@ -291,12 +252,12 @@ class Reading {
     } else if (is_workload(kind.from.number) || is_workload(kind.to.number)) {
       return;  // has not been evaluated yet: its next datagram is
     }
-    add(kind, &tracked.point->enforcer(), std::nullopt);
+    groups_.add(std::move(kind), tracked.point->enforcer(), std::nullopt);
   }
 
   /// Completes the ends with the owners of their sockets. `labeled`: the numbers are known.
-  void add_datagram_owners(Kind& kind, const kernel::TrackedFlow& flow, std::uint64_t network,
-                           bool labeled) const {
+  void add_datagram_owners(ConnectionKind& kind, const kernel::TrackedFlow& flow,
+                           std::uint64_t network, bool labeled) const {
     const Owner* from =
         owners_.of_datagrams(network, flow.original.source, flow.original.source_port);
     const Owner* to = owners_.of_datagrams(network, flow.reply.source, flow.reply.source_port);
@@ -317,113 +278,15 @@ class Reading {
     kind.is_local = kind.is_local || (!labeled && is_local);
   }
 
-  // --- counting ---
-
-  void add(Kind kind, const enforcer::Enforcer* point, std::optional<std::uint16_t> client_port) {
-    const bool concerns_workload = is_workload(kind.from.number) || is_workload(kind.to.number);
-    const bool concerns_candidate = !kind.from.cgroup.empty() || !kind.to.cgroup.empty();
-    const bool is_own = (is_workload(kind.from.number) && kind.from.number == kind.to.number) ||
-                        (!kind.from.cgroup.empty() && kind.from.cgroup == kind.to.cgroup);
-    if (is_own || is_shut(kind.from.number) || is_shut(kind.to.number) ||
-        !(concerns_workload || (wants_everything_ && concerns_candidate))) {
-      return;
-    }
-    for (End* end : {&kind.from, &kind.to}) {
-      if (is_workload(end->number) && !wants_everything_) {
-        end->address = {};
-      }
-    }
-    auto found = groups_.find(kind);
-    if (found == groups_.end()) {
-      if (groups_.size() >= kMostKinds) {
-        complete_ = false;
-        uncounted_++;
-        return;
-      }
-      found = groups_.emplace(kind, Group{.count = 0, .enforcer = point, .client_ports = {}}).first;
-    }
-    found->second.count++;
-    if (client_port) {
-      found->second.client_ports.push_back(*client_port);
-    }
-  }
-
-  [[nodiscard]] policy::FlowEnd described(const End& end,
-                                          const enforcer::Enforcer& enforcer) const {
-    policy::FlowEnd made;
-    if (!is_workload(end.number)) {
-      made = enforcer::end_without_labels(end.number, end.address, enforcer);
-      made.cgroup = end.cgroup;
-      return made;
-    }
-    if (wants_everything_) {
-      made.address = end.address;
-    }
-    if (const workload::Workload* workload = daemon_.registry().find_number(end.number)) {
-      made.labels = workload->labels;
-      made.workload = workload->name;
-    } else if (const auto remote = daemon_.tokens().identities().find(end.number)) {
-      made.labels = remote->labels;
-      made.host = remote->peer->name;
-    } else {
-      made.labels.emplace();
-    }
-    return made;
-  }
-
-  Connections listed() const {
-    Connections found;
-    found.complete = complete_;
-    found.flows = uncounted_ + unknown_;
-    found.unknown = unknown_;
-    const policy::Policy& policy = *daemon_.settings().policy();
-    const policy::NameIndex names(policy);
-    for (const auto& [kind, group] : groups_) {
-      OpenConnections made;
-      made.is_local = kind.is_local;
-      made.is_guess = kind.is_guess;
-      policy::Flow& flow = made.tally.last;
-      flow.time = made.tally.first = now_;
-      flow.source = described(kind.from, *group.enforcer);
-      flow.destination = described(kind.to, *group.enforcer);
-      flow.protocol = kind.protocol;
-      flow.port = kind.port;
-      made.tally.count = group.count;
-      flow.verdict = kind.verdict.value_or(policy::Verdict::allow);
-      if (!kind.verdict) {
-        const policy::SeenFlow seen = policy::seen(flow, group.count, group.client_ports);
-        const policy::Verdict verdict = policy::judge(policy, names, seen).verdict;
-        flow.verdict = verdict == policy::Verdict::audit ? verdict : policy::Verdict::allow;
-        made.tally.count -= policy::count_denied(policy, names, seen);
-      }
-      if (made.tally.count == 0) {
-        continue;  // is being ended
-      }
-      if (wants_everything_) {
-        made.client_ports = group.client_ports;
-      }
-      found.flows += made.tally.count;
-      found.groups.push_back(std::move(made));
-    }
-    std::ranges::stable_sort(found.groups, std::greater{},
-                             [](const OpenConnections& each) { return each.tally.count; });
-    return found;
-  }
-
   Daemon& daemon_;
-  bool wants_everything_;
   SocketOwners owners_;
-  std::vector<points::Point*> points_;
-  std::map<std::uint64_t, std::set<policy::Address>> addresses_;  // by network namespace
+  ConnectionGroups groups_;
+  std::map<std::uint64_t, points::Point*> points_;  // by network namespace, the host's first
+  AddressesByNetwork addresses_;
   std::vector<policy::LiveSocket> sockets_;
   std::vector<Tracked> flows_;
   std::set<std::tuple<policy::Address, policy::Address, std::uint16_t, std::uint16_t>>
       between_points_;
-  std::map<Kind, Group> groups_;
-  std::chrono::system_clock::time_point now_ = std::chrono::system_clock::now();
-  std::uint64_t uncounted_ = 0;  // because there are too many kinds
-  std::uint64_t unknown_ = 0;
-  bool complete_ = true;
 };
 
 }  // namespace
