@@ -4,6 +4,7 @@
 #include <systemd/sd-journal.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -17,7 +18,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kField = "TRIREME_FLOW";
+constexpr const char* kFlow = "TRIREME_FLOW";
+constexpr const char* kCount = "TRIREME_COUNT";
 
 struct Close {
   void operator()(sd_journal* journal) const { sd_journal_close(journal); }
@@ -34,19 +36,27 @@ tl::unexpected<Error> fail_journal(const char* what, int code) {
 }
 
 /// The value of the field in the current entry; empty if it has none.
-std::string value_of(sd_journal* journal) {
+std::string value_of(sd_journal* journal, const char* field) {
   const void* data = nullptr;
   std::size_t size = 0;
-  if (sd_journal_get_data(journal, kField, &data, &size) < 0) {
+  if (sd_journal_get_data(journal, field, &data, &size) < 0) {
     return {};
   }
   const std::string_view all(static_cast<const char*>(data), size);
-  return std::string(all.substr(std::min(all.size(), std::strlen(kField) + 1)));
+  return std::string(all.substr(std::min(all.size(), std::strlen(field) + 1)));
+}
+
+/// How many flows an entry stands for: repeated ones of audit mode share an entry.
+std::uint64_t count_of(sd_journal* journal) {
+  const std::string text = value_of(journal, kCount);
+  std::uint64_t count = 1;
+  std::from_chars(text.data(), text.data() + text.size(), count);
+  return count;
 }
 
 }  // namespace
 
-bool FlowGroups::add(const std::string& text) {
+bool FlowGroups::add(const std::string& text, std::uint64_t times) {
   auto parsed = parse_json(text);
   std::optional<policy::SeenFlow> seen;
   const json flow = parsed ? std::move(*parsed) : json();
@@ -58,6 +68,7 @@ bool FlowGroups::add(const std::string& text) {
   if (!seen) {
     return false;
   }
+  seen->count *= times;
   json key = {seen->protocol, seen->port, policy::text(seen->verdict)};
   for (const char* side : {"source", "destination"}) {
     json end = flow.value(side, json::object());
@@ -106,8 +117,8 @@ Result<std::vector<policy::SeenFlow>> journal_flows(std::chrono::system_clock::t
     if (sd_journal_get_realtime_usec(opened, &time) < 0 || time >= microseconds(to)) {
       break;
     }
-    if (const std::string text = value_of(opened); !text.empty()) {
-      groups.add(text);
+    if (const std::string text = value_of(opened, kFlow); !text.empty()) {
+      groups.add(text, count_of(opened));
     }
   }
   if (code < 0) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,10 +20,11 @@ namespace trireme::cli {
     std::chrono::system_clock::time_point from, std::chrono::system_clock::time_point to);
 
 /// Adds a flow, as JSON (control/methods.hpp), to those that it is identical to. Returns false if
-/// it is no flow that a policy can judge, or there are too many kinds.
+/// it is no flow that a policy can judge, or there are too many kinds. `times`: how often it
+/// occurred.
 class FlowGroups {
  public:
-  bool add(const std::string& text);
+  bool add(const std::string& text, std::uint64_t times = 1);
   [[nodiscard]] std::vector<policy::SeenFlow> take();
 
  private:
