@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "command.hpp"
-#include "invoker.hpp"
 #include "table.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -54,9 +53,8 @@ void add_quarantine(CLI::App& parent, Globals& globals, Action& action) {
       ->type_name("TEXT");
   command->callback([&globals, &action, order] {
     action = [&globals, order] {
-      const auto workload =
-          ask(globals, control::method::quarantine,
-              {{"name", order->name}, {"reason", order->reason}, {"user", invoking_user()}});
+      const auto workload = ask(globals, control::method::quarantine,
+                                {{"name", order->name}, {"reason", order->reason}});
       if (!workload) {
         return report(globals, workload.error());
       }
@@ -72,8 +70,7 @@ void add_release(CLI::App& parent, Globals& globals, Action& action) {
   command->add_option("HELD", *name, "name of the workload")->required();
   command->callback([&globals, &action, name] {
     action = [&globals, name] {
-      const auto workload =
-          ask(globals, control::method::release, {{"name", *name}, {"user", invoking_user()}});
+      const auto workload = ask(globals, control::method::release, {{"name", *name}});
       if (!workload) {
         return report(globals, workload.error());
       }

@@ -2,14 +2,10 @@
 // The methods of the control socket that change the configuration on disk, and its history.
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <pwd.h>
 
-#include <charconv>
-#include <cstdint>
-
+#include "caller_user.hpp"
 #include "daemon.hpp"
 #include "time_text.hpp"
-#include "trireme/base/file.hpp"
 #include "trireme/control/methods.hpp"
 
 namespace trireme::daemon {
@@ -19,25 +15,6 @@ using control::Access;
 using control::Caller;
 using control::Reply;
 using nlohmann::json;
-
-/// The user who logged in, where the kernel knows (sudo and su do not change it), else the user of
-/// the process.
-uid_t login_of(const Caller& caller) {
-  constexpr std::uint32_t kUnset = UINT32_MAX;
-  const auto text = caller.pid > 0 ? read_file(fmt::format("/proc/{}/loginuid", caller.pid))
-                                   : Result<std::string>(std::string());
-  std::uint32_t uid = kUnset;
-  if (text) {
-    std::from_chars(text->data(), text->data() + text->size(), uid);
-  }
-  return uid == kUnset ? caller.uid : uid;
-}
-
-std::string user_of(const Caller& caller) {
-  const uid_t uid = login_of(caller);
-  const passwd* user = ::getpwuid(uid);  // NOLINT(concurrency-mt-unsafe): only this thread uses it
-  return user == nullptr ? fmt::format("uid {}", uid) : std::string(user->pw_name);
-}
 
 json outcome_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();

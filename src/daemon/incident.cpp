@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "caller_user.hpp"
 #include "trireme/control/methods.hpp"
 #include "workload_json.hpp"
 
@@ -32,23 +33,20 @@ json live_json(Daemon& daemon, const std::string& name) {
              : workload_json(*workload, daemon.registry(), *daemon.settings().host());
 }
 
-void quarantine(Daemon& daemon, const json& params, const Reply& reply) {
+void quarantine(Daemon& daemon, const Caller& caller, const json& params, const Reply& reply) {
   const auto name = params.at("name").get<std::string>();
   const std::string reason = params.value("reason", "");
-  const std::string user = params.value("user", "root");
-  for (const Status& checked : {check_text("the reason", reason), check_text("the user", user)}) {
-    if (!checked) {
-      reply.error(checked.error());
-      return;
-    }
+  if (const Status checked = check_text("the reason", reason); !checked) {
+    reply.error(checked.error());
+    return;
   }
-  const Status held = daemon.registry().hold(name, user, reason);
+  const Status held = daemon.registry().hold(name, user_of(caller), reason);
   held ? reply.result(live_json(daemon, name)) : reply.error(held.error());
 }
 
-void release(Daemon& daemon, const json& params, const Reply& reply) {
+void release(Daemon& daemon, const Caller& caller, const json& params, const Reply& reply) {
   const auto name = params.at("name").get<std::string>();
-  const Status ended = daemon.registry().end_hold(name, params.value("user", "root"));
+  const Status ended = daemon.registry().end_hold(name, user_of(caller));
   // It may be none any more: its entry may have been removed meanwhile.
   if (ended) {
     daemon.configure_sources();
@@ -61,12 +59,12 @@ void release(Daemon& daemon, const json& params, const Reply& reply) {
 void register_incident_methods(control::Server& server, Daemon& daemon) {
   namespace method = control::method;
   server.on(method::quarantine, control::Access::root,
-            [&daemon](const Caller&, const json& params, const Reply& reply) {
-              quarantine(daemon, params, reply);
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+              quarantine(daemon, caller, params, reply);
             });
   server.on(method::release, control::Access::root,
-            [&daemon](const Caller&, const json& params, const Reply& reply) {
-              release(daemon, params, reply);
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+              release(daemon, caller, params, reply);
             });
 }
 

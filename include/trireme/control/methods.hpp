@@ -65,14 +65,14 @@ inline constexpr const char* status = "status";
 /// warnings are those of the last request that examined the workloads. Root only.
 inline constexpr const char* workloads = "workloads";
 
-/// params {"name": "x.service", "reason": "", "user": "alice"} -> workload object. Drops all
-/// traffic of a live workload until `release`: also after a restart of the daemon or, for
-/// containers and units, of the workload; a reboot ends it. "reason" and "user" are at most 200
-/// bytes in one line. Root only.
+/// params {"name": "x.service", "reason": ""} -> workload object. Drops all traffic of a live
+/// workload until `release`: also after a restart of the daemon or, for containers and units, of
+/// the workload; a reboot ends it. "reason" is at most 200 bytes in one line. The user who is
+/// recorded is the caller's login user, or the caller's user if it has none. Root only.
 inline constexpr const char* quarantine = "quarantine";
 
-/// params {"name": "x.service", "user": "alice"} -> workload object, or null if no workload of that
-/// name exists now. Ends the order of `quarantine`; an error if there is none. Root only.
+/// params {"name": "x.service"} -> workload object, or null if no workload of that name exists now.
+/// Ends the order of `quarantine`; an error if there is none. Root only.
 inline constexpr const char* release = "release";
 
 /// params {} -> {"generation": 4, "rules": 2, "warnings": []}. If the files are invalid, it changes
