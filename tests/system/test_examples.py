@@ -56,9 +56,8 @@ class Services(LabCase):
         return self.lab.must(f"docker ps -q --filter label=com.docker.compose.service={service}")
 
     def fetched(self, service, port):
-        return self.lab.sh(
-            f"docker exec {self.container(service)} wget -T 3 -qO- http://127.0.0.1:{port}/served"
-        ).stdout.strip()
+        fetch = f"timeout 3 wget -qO- http://127.0.0.1:{port}/served"
+        return self.lab.sh(f"docker exec {self.container(service)} {fetch}").stdout.strip()
 
     def test_a_compose_project_and_a_unit(self):
         self.addCleanup(self.lab.sh, "systemctl stop shop-cache")
@@ -79,6 +78,7 @@ class Services(LabCase):
             waiting.until(
                 lambda port=port: self.fetched("web", port) == "served", "the web tier is served"
             )
+        self.assertEqual(self.fetched("db", 8081), "served", "the database itself may")
         self.assertEqual(self.fetched("db", 8082), "", "only the web tier may")
         self.assertEqual(self.fetched("db", 8080), "")
         self.assertEqual(self.lab.ask(8081), "", "nor may this host")

@@ -218,7 +218,7 @@ class UnitsAndContainers(LabCase):
 
         def fetched(client):
             where = address if client == "client" else "127.0.0.1"
-            done = self.lab.sh(f"docker exec {client} wget -T 3 -qO- http://{where}:7001/served")
+            done = self.lab.sh(f"docker exec {client} timeout 3 wget -qO- http://{where}:7001/served")
             return done.stdout.strip()
 
         waiting.until(lambda: fetched("client") == "served", "the container is reached", 15)
