@@ -157,6 +157,8 @@ class Ansible(LabCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("first", self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
+        mode = self.lab.must("stat -c %a /etc/trireme")
+        self.assertEqual(mode, "755", "the daemon can search the directory")
         again = self.play(self.POLICY.format("first"))
         self.assertRegex(again.stdout, r"changed=0 ", "a second run changes nothing")
         broken = self.play("[[allow]]\nform = 1\n")
@@ -164,6 +166,24 @@ class Ansible(LabCase):
         self.assertIn("policy.toml:2:1", broken.stdout)
         self.assertIn("first", self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["errors"], [])
+        self.lab.must("systemctl stop trireme")
+        before = self.play(self.POLICY.format("second"))
+        self.assertEqual(before.returncode, 0, before.stdout + before.stderr)
+        self.assertIn("second", self.lab.must("cat /etc/trireme/policy.toml"))
+        self.assertEqual(self.lab.status()["policy"]["rules"], 1)
+        self.assertEqual(self.lab.must("stat -c %a /etc/trireme"), mode)
+
+    def test_a_file_that_is_removed_from_the_control_machine(self):
+        if shutil.which("ansible-playbook") is None:
+            print("ansible-playbook is not installed: the role is not run", flush=True)
+            return
+        extra = "root/play/policy/policy.d/extra.toml"
+        self.lab.write(extra, self.POLICY.format("extra"))
+        self.assertEqual(self.play(self.POLICY.format("first")).returncode, 0)
+        self.assertEqual(self.lab.status()["policy"]["rules"], 2)
+        self.lab.must(f"rm /{extra}")
+        self.assertEqual(self.play(self.POLICY.format("first")).returncode, 0)
+        self.assertEqual(self.lab.status()["policy"]["rules"], 1)
 
 
 class Workflow(unittest.TestCase):
