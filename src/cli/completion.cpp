@@ -7,6 +7,7 @@
 #include <array>
 #include <set>
 #include <span>
+#include <string_view>
 
 #include "option_word.hpp"
 #include "table.hpp"
@@ -62,6 +63,18 @@ Line read_line(const CLI::App& app, std::span<const std::string> words) {
     }
   }
   return line;
+}
+
+/// True if no shell reads more than text in the word where it is unquoted. Values of labels can
+/// hold any printable character and come from others, and bash puts a word into the command line as
+/// it is: "app=$(reboot)" would run.
+bool is_safe_in_shells(std::string_view word) {
+  return std::ranges::all_of(word, [](char c) {
+    const bool is_alphanumeric =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    return is_alphanumeric || static_cast<unsigned char>(c) >= 0x80U ||
+           std::string_view("._-/=:@+%,").find(c) != std::string_view::npos;
+  });
 }
 
 /// The words of "FORMAT:{dot,svg}", the form in which CLI::IsMember and one_of() show them.
@@ -142,12 +155,16 @@ class Values {
     return words;
   }
 
+  /// Names of the daemon. Those that need quotes are left out: each shell has its own.
   [[nodiscard]] std::vector<std::string> known(const std::vector<const char*>& kinds) const {
     const json answer = names_(line_.runtime_dir);
     std::vector<std::string> words;
     for (const char* kind : kinds) {
-      for (const json& word : answer.value(kind, json::array())) {
-        words.push_back(printable(word.get<std::string>()));
+      for (const json& each : answer.value(kind, json::array())) {
+        const auto word = each.get<std::string>();
+        if (is_safe_in_shells(word) && printable(word) == word) {
+          words.push_back(word);
+        }
       }
     }
     return words;

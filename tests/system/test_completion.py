@@ -256,6 +256,21 @@ class Completion(HostCase):
                 line = "trirun --label zapp=we"
                 self.assertEqual(shell.completed(line), line + "bshop", name)
 
+    def test_labels_of_others_run_no_commands(self):
+        """bash inserts words as they are: return would run `$(...)` as the operator."""
+        proof = self.host.undo.directory + "/ran"
+        self.host.labelled(f"zvil=$(touch${{IFS}}{proof})", "--unit", "zvil")
+        self.host.labelled(f"zvil2=x;touch${{IFS}}{proof}", "--unit", "zvil2")
+        for name in START:
+            with self.subTest(name), self.shell(name) as shell:
+                for begun in ("zvil=", "zvil2=", "zvil2=x"):
+                    line = f"trirectl flows --from {begun}"
+                    self.assertEqual(shell.completed(line), line, name)
+                    shell.send("\r")
+                shell.send("echo do''ne\r")
+                shell.read_until("done")
+                self.assertFalse(os.path.exists(proof), name)
+
     def test_files_and_directories(self):
         directory = self.host.undo.directory + "/places"
         os.makedirs(directory + "/policies")

@@ -180,8 +180,25 @@ TEST_F(Completing, TextForTheShells) {
   const Completion completion{.words = {{"--json", "the same\nas -o json"}, {"a\tb", ""}}};
   EXPECT_EQ(completion.text(), "words 0\n--json\tthe same as -o json\na\tb\t\n");
   EXPECT_EQ((Completion{.kind = Kind::command, .skip = 3}.text()), "command 3\n");
-  known_ = {{"workloads", {"x\x1b\ty"}}};
-  EXPECT_THAT(words({"flows", "--from", ""}), Contains("x??y")) << "names cannot add words";
+}
+
+/// bash puts words into the command line unquoted, and runs it.
+TEST_F(Completing, LeavesOutWordsThatAShellWouldInterpret) {
+  Line bad;
+  for (const char* part :
+       {"$(id)", "`id`", ";id", "|id", "&id", ">x", "<x",  " x",  "'",       "\"",       "\\",  "*",
+        "?",     "[x]",  "{a}", "~",   "!1",  "#x", "\tx", "\nx", "\x1b[1m", "\xC2\x9B", "\x7F"}) {
+    bad.push_back(std::string("app=") + part);
+  }
+  for (const std::string& label : bad) {
+    known_ = {{"labels", {label, "app=ok", "app=\u00FC"}}};
+    EXPECT_THAT(words({"flows", "--from", ""}),
+                ElementsAre("@host", "@world", "app=ok", "app=\u00FC"))
+        << label;
+    EXPECT_THAT(texts(at_trirun({"--label=app"})),
+                ElementsAre("--label=app=ok", "--label=app=\u00FC"))
+        << label;
+  }
 }
 
 }  // namespace
