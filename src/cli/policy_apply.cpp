@@ -68,11 +68,6 @@ class Staged {
   std::string path_;
 };
 
-int usage_error(const std::string& message, const std::string& hint) {
-  std::fprintf(stderr, "trirectl: %s\ntrirectl: hint: %s\n", message.c_str(), hint.c_str());
-  return kUsage;
-}
-
 /// What the daemon says about itself before the change.
 struct Daemon {
   std::string directory;
@@ -184,15 +179,17 @@ int apply(const Globals& globals, const ApplyOptions& wanted) {
   if (!wanted.confirm.empty()) {
     const auto span = parse_time_span(wanted.confirm);
     if (!span || span->count() == 0 || *span > kLongestWait) {
-      return usage_error("invalid time to confirm '" + wanted.confirm + "'",
-                         "use 1s to 24h, such as 60s or 5m");
+      return report(globals, {.message = "invalid time to confirm '" + wanted.confirm + "'",
+                              .hint = "use 1s to 24h, such as 60s or 5m",
+                              .usage = true});
     }
     confirm = static_cast<std::uint64_t>(span->count());
   }
   if (!wanted.yes && (globals.json || ::isatty(STDIN_FILENO) != 1)) {
-    return usage_error(
-        globals.json ? "'policy apply --json' does not ask" : "there is no terminal to ask on",
-        "add --yes to apply without a question");
+    return report(globals, {.message = globals.json ? "'policy apply --json' does not ask"
+                                                    : "there is no terminal to ask on",
+                            .hint = "add --yes to apply without a question",
+                            .usage = true});
   }
   const auto daemon = look_at_daemon(globals);
   if (!daemon) {
