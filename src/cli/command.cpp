@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command.hpp"
 
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <filesystem>
 
+#include "table.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -68,15 +71,35 @@ int report(const Globals& globals, const Error& error) {
     }
     print_json({{"error", std::move(object)}});
   }
-  std::fprintf(stderr, "trirectl: %s\n", error.message.c_str());
+  std::fprintf(stderr, "trirectl: %s\n", printable_lines(error.message).c_str());
   if (!error.hint.empty()) {
-    std::fprintf(stderr, "trirectl: hint: %s\n", error.hint.c_str());
+    std::fprintf(stderr, "trirectl: hint: %s\n", printable_lines(error.hint).c_str());
   }
   return error.usage ? kUsage : kNo;
 }
 
+std::string json_text(const nlohmann::json& value) {
+  const std::string dumped = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  // dump() escapes only control characters below U+0020. Others are bytes of strings, too.
+  std::string text;
+  text.reserve(dumped.size());
+  for (std::size_t at = 0; at < dumped.size(); ++at) {
+    const unsigned byte = static_cast<unsigned char>(dumped[at]);
+    const unsigned next = at + 1 < dumped.size() ? static_cast<unsigned char>(dumped[at + 1]) : 0U;
+    if (byte == 0x7FU) {
+      text += "\\u007f";
+    } else if (byte == 0xC2U && next >= 0x80U && next < 0xA0U) {
+      text += fmt::format("\\u{:04x}", next);
+      ++at;
+    } else {
+      text += dumped[at];
+    }
+  }
+  return text;
+}
+
 void print_json(const nlohmann::json& value) {
-  std::puts(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::puts(json_text(value).c_str());
   // A pipe makes stdout fully buffered, but a reader of `flows --follow` needs each line at once.
   std::fflush(stdout);
 }

@@ -90,7 +90,10 @@ void add_commands(CLI::App& app, Globals& globals, Action& action);
 /// Returns kUsage for such an error, else kNo.
 int report(const Globals& globals, const Error& error);
 
-/// Prints the value as one line on stdout, and flushes it.
+/// The value as one line. Control characters in strings are escaped, U+007F to U+009F too, so that
+/// they cannot be escape sequences for a terminal.
+[[nodiscard]] std::string json_text(const nlohmann::json& value);
+/// Prints json_text() on stdout, and flushes it.
 void print_json(const nlohmann::json& value);
 
 }  // namespace trireme::cli

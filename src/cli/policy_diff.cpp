@@ -153,7 +153,7 @@ void print_access(const policy::PolicyDiff& diff) {
     fmt::print("and {} more {}; --json lists all\n", diff.access.size() - kMostLines,
                diff.access.size() - kMostLines == 1 ? "change" : "changes");
   }
-  fmt::print("\n{}", fit(reasons, 5));
+  fmt::print("\n{}", fit(printable_lines(reasons), 5));
 }
 
 void print_identity(const policy::IdentityDiff& identity) {
@@ -206,7 +206,7 @@ void print_key_warnings(const config::Configuration& configuration) {
     if (std::ranges::any_of(configuration.trust_files, [&](const config::TrustFile& file) {
           return file.where.text() == diagnostic.where.text();
         })) {
-      fmt::print(stderr, "{}\n", diagnostic.text());
+      fmt::print(stderr, "{}\n", printable(diagnostic.text()));
     }
   }
 }
@@ -256,7 +256,7 @@ struct Basis {
 
 void print_text(const policy::PolicyDiff& diff, const DiffOptions& options, const Basis& basis) {
   for (const std::string& note : basis.notes) {
-    fmt::print(stderr, "trirectl: {}\n", note);
+    fmt::print(stderr, "trirectl: {}\n", printable(note));
   }
   const bool is_quiet = diff.settings.empty() && diff.access.empty() && diff.identity.empty() &&
                         diff.live.denied == 0 && diff.seen.denied == 0;
@@ -375,7 +375,7 @@ int run_diff(const Globals& globals, const DiffOptions& options) {
                   {"diagnostics", to_json(configuration.diagnostics)}});
     }
     for (const auto& diagnostic : configuration.diagnostics) {
-      fmt::print(stderr, "{}\n", diagnostic.text());
+      fmt::print(stderr, "{}\n", printable(diagnostic.text()));
     }
     fmt::print(stderr, "trirectl: {} is invalid: not compared\n", directory);
     return kNo;

@@ -22,16 +22,6 @@ struct Question {
   std::string port;
 };
 
-std::string printable_lines(const std::string& text) {
-  std::string out;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    out += printable(std::string_view(text).substr(at, end - at)) + "\n";
-    at = end + 1;
-  }
-  return out;
-}
-
 bool is_failed_test(const config::Diagnostic& diagnostic, const policy::Policy& policy) {
   return std::ranges::any_of(policy.tests, [&](const policy::PolicyTest& test) {
     return test.where.text() == diagnostic.where.text();

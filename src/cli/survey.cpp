@@ -54,7 +54,7 @@ void print_lines(const json& candidates) {
       }
     }
     if (!lines.empty()) {
-      fmt::print("\n{}\n\n{}", place, lines);
+      fmt::print("\n{}\n\n{}", place, printable_lines(lines));
     }
   }
 }

@@ -23,8 +23,11 @@ enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 [[nodiscard]] std::string paint_verdict(const std::string& word, std::string_view text);
 
 /// Replaces control characters with '?': names and labels come from elsewhere and could contain
-/// escape sequences for the terminal.
+/// escape sequences for the terminal. U+0080 to U+009F are control characters too: U+009B begins an
+/// escape sequence.
 [[nodiscard]] std::string printable(std::string_view text);
+/// printable() for each line of the text.
+[[nodiscard]] std::string printable_lines(std::string_view text);
 /// Number of characters (code points) of UTF-8 text. Double-width characters count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
 /// Breaks text into lines of at most `width` characters, after a comma or space if possible. Lines

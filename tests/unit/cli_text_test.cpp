@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "command.hpp"
 #include "flow_line.hpp"
 #include "table.hpp"
 
@@ -53,6 +54,14 @@ TEST(Text, WrapsByCharactersNotBytes) {
 
 TEST(Text, ControlCharactersPlayNoTricks) {
   EXPECT_EQ(printable("a\x1b[31mb\nc"), "a?[31mb?c");
+  EXPECT_EQ(printable("a\xC2\x9B"
+                      "31mb\xC2\xA0\xC3\x9B\xC2"),
+            "a?31mb\xC2\xA0\xC3\x9B\xC2");
+  EXPECT_EQ(printable_lines("a\x1b\n\nb\x7F"), "a?\n\nb?");
+  EXPECT_EQ(printable_lines("a\n"), "a\n");
+  const json value = {{"name", "a\x1b\x7F\u009B31m\u00FC"}};
+  EXPECT_EQ(json_text(value), R"({"name":"a\u001b\u007f\u009b31mü"})");
+  EXPECT_EQ(json::parse(json_text(value)), value);
 }
 
 json flow(const std::string& from, const std::string& to) {
