@@ -96,6 +96,29 @@ class Processes(HostCase):
         self.assertRegex(self.host.log_text(), rf"{self.name}: released by \S+")
         self.assertEqual(self.host.status()["holds"], [])
 
+    def test_the_kernel_says_who_gives_the_order(self):
+        """Neither the environment nor the request does."""
+        request = {
+            "method": "quarantine",
+            "params": {"name": self.name, "reason": "", "user": "mallory"},
+        }
+        client = (
+            "import socket, sys\n"
+            "client = socket.socket(socket.AF_UNIX)\n"
+            "client.connect(sys.argv[1])\n"
+            "client.sendall(sys.argv[2].encode() + b'\\n')\n"
+            "print(client.recv(65536).decode())\n"
+        )
+        path = self.host.runtime + "/trireme.sock"
+        for argv in (
+            ["env", "SUDO_USER=mallory", TRIRECTL, "quarantine", self.name],
+            ["python3", "-c", client, path, json.dumps(request)],
+        ):
+            self.host.must(argv)
+            listed = next(each for each in self.host.workloads() if each["name"] == self.name)
+            self.assertNotIn(listed["hold"]["by"], ("", "mallory"), argv)
+            self.host.must([TRIRECTL, "release", self.name])
+
     def test_the_order_for_a_process_ends_with_it(self):
         self.quarantine()
         self.host.kill_agents()
@@ -218,7 +241,9 @@ class UnitsAndContainers(LabCase):
 
         def fetched(client):
             where = address if client == "client" else "127.0.0.1"
-            done = self.lab.sh(f"docker exec {client} timeout 3 wget -qO- http://{where}:7001/served")
+            done = self.lab.sh(
+                f"docker exec {client} timeout 3 wget -qO- http://{where}:7001/served"
+            )
             return done.stdout.strip()
 
         waiting.until(lambda: fetched("client") == "served", "the container is reached", 15)
