@@ -45,7 +45,8 @@ bool belongs_to(const std::string& part, const std::string& file) {
 std::vector<Source> sources_of(const json& list) {
   std::vector<Source> result;
   for (const json& item : list) {
-    result.push_back({item.at("file").get<std::string>(), item.at("content").get<std::string>()});
+    result.push_back({item.at("file").get<std::string>(), item.at("content").get<std::string>(),
+                      item.value("mode", 0U) & 0777U});
   }
   return result;
 }
@@ -53,7 +54,11 @@ std::vector<Source> sources_of(const json& list) {
 json to_json(const std::vector<Source>& sources) {
   json list = json::array();
   for (const Source& source : sources) {
-    list.push_back({{"file", source.file}, {"content", source.content}});
+    json item = {{"file", source.file}, {"content", source.content}};
+    if (source.mode != 0) {
+      item["mode"] = source.mode;
+    }
+    list.push_back(std::move(item));
   }
   return list;
 }
@@ -156,12 +161,15 @@ Status remove_fresh(const Disk& disk, const std::string& directory) {
   return {};
 }
 
-/// The mode that a file gets: its own if it exists, else that of the main file of its part.
-unsigned mode_for(const std::string& directory, const std::string& part, const std::string& file) {
-  for (const std::string& like : {file, part + ".toml"}) {
-    const auto mode = mode_of(directory + "/" + like);
-    if (mode && *mode && S_ISREG(**mode)) {
-      return **mode & 0777U;
+/// The mode that a file gets: that on disk, else the one it had, else that of its part's main file.
+unsigned mode_for(const std::string& directory, const std::string& part, const Source& source) {
+  const auto on_disk = [&directory](const std::string& file) {
+    const auto mode = mode_of(directory + "/" + file);
+    return mode && *mode && S_ISREG(**mode) ? **mode & 0777U : 0U;
+  };
+  for (const unsigned mode : {on_disk(source.file), source.mode, on_disk(part + ".toml")}) {
+    if (mode != 0) {
+      return mode;
     }
   }
   return kDefaultMode;
@@ -186,7 +194,7 @@ Result<std::vector<std::string>> write_fresh(const Disk& disk, const std::string
         }
       }
       if (Status written = disk.create(fresh_path(directory, source.file), source.content,
-                                       mode_for(directory, name, source.file));
+                                       mode_for(directory, name, source));
           !written) {
         return tl::unexpected(written.error());
       }

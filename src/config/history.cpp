@@ -104,11 +104,8 @@ Status History::add(Entry entry, const FileSet& files) {
   if (Status made = disk_.make_directory(directory_, 0700); !made) {
     return made;
   }
-  std::error_code error;
-  if (const std::string path = path_of(entry.digests); !fs::exists(path, error)) {
-    if (Status written = disk_.replace(path, to_json(files).dump(), 0600); !written) {
-      return written;
-    }
+  if (Status kept = keep(entry.digests, files); !kept) {
+    return kept;
   }
   std::vector<Entry> entries = entries_;
   std::erase_if(entries, [&](const Entry& old) { return old.digests == entry.digests; });
@@ -119,6 +116,13 @@ Status History::add(Entry entry, const FileSet& files) {
   }
   entries_ = std::move(entries);
   return remove_unlisted();
+}
+
+Status History::keep(const Digests& digests, const FileSet& files) const {
+  const std::string path = path_of(digests);
+  const std::string text = to_json(files).dump();
+  const auto stored = read_file(path, kMostBytes);
+  return stored && *stored == text ? Status{} : disk_.replace(path, text, 0600);
 }
 
 /// Removes the files of entries that the index does not have any more, or never had because of a

@@ -80,7 +80,7 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   if (!content && kept_from_root(path)) {
     reporter_.error(whole(name), content.error().message, mode_hint(path));
   } else if (content) {
-    sources.push_back({name, std::move(*content)});
+    sources.push_back({name, std::move(*content), status.st_mode & 0777U});
   } else {
     reporter_.error(whole(name), content.error());
   }

@@ -215,6 +215,11 @@ Result<config::FileSet> Changes::read_staged(const Request& request) const {
     return fail("the staged files in " + place + " are not the ones that were compared",
                 "nothing has changed; run the command again");
   }
+  for (auto* part : {&files.policy, &files.identity}) {
+    for (config::Source& source : *part) {
+      source.mode = 0;  // that of the copy, which is for root alone
+    }
+  }
   return files;
 }
 
@@ -269,13 +274,12 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
     return fail("the configuration in force cannot be saved in the history",
                 "'trirectl status' shows the problem; nothing has changed");
   }
-  if (!is_loaded) {
-    if (Status kept = keep_replaced(disk); !kept) {
-      return kept;
-    }
+  // The files as they are now: their modes can have changed since they were loaded.
+  if (Status kept = is_loaded ? history_.keep(was, disk) : keep_replaced(disk); !kept) {
+    return kept;
   }
   const OwnReload own(*this);
-  pending_ = PendingChange{.before = before, .after = files, .user = user};
+  pending_ = PendingChange{.before = is_loaded ? disk : before, .after = files, .user = user};
   if (Status placed = put_in_force(files); !placed) {
     return placed;
   }

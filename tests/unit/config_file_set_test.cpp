@@ -98,6 +98,18 @@ TEST_F(FileSetTest, FilesKeepTheirModes) {
   EXPECT_EQ(mode("identity.toml"), 0644U);
 }
 
+TEST_F(FileSetTest, AFileThatComesBackHasItsMode) {
+  ASSERT_EQ(::chmod(directory_.path("identity.toml").c_str(), 0600), 0);
+  ASSERT_EQ(::chmod(directory_.path("policy.d/10-a.toml").c_str(), 0640), 0);
+  const auto before = file_set(to_json(files_of(load(directory_.path(), KeyFiles::optional))));
+  ASSERT_TRUE(before);
+  ASSERT_TRUE(replace_files(Disk{}, directory_.path(), {}));
+  ASSERT_TRUE(replace_files(Disk{}, directory_.path(), *before));
+  EXPECT_EQ(mode("identity.toml"), 0600U);
+  EXPECT_EQ(mode("policy.d/10-a.toml"), 0640U);
+  EXPECT_EQ(on_disk(), digests_of(kOld)) << "modes are no part of a digest";
+}
+
 TEST_F(FileSetTest, UnchangedFilesAreNotWritten) {
   ASSERT_TRUE(replace_files(disk_with(-1, false), directory_.path(), kOld));
   EXPECT_EQ(changes_, 0);

@@ -252,6 +252,28 @@ TEST_F(ChangesTest, AConfirmationThatComesTooLateRollsBack) {
   expect_settled(kOld);
 }
 
+TEST_F(ChangesTest, FilesThatComeBackAreNoMoreReadableThanBefore) {
+  const std::string removed = config_.path("policy.d/10-old.toml");
+  const auto mode_of = [](const std::string& path) {
+    struct stat status = {};
+    return ::stat(path.c_str(), &status) == 0 ? status.st_mode & 07777U : 0U;
+  };
+  ASSERT_EQ(::chmod(removed.c_str(), 0600), 0);  // after it was loaded
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  EXPECT_EQ(mode_of(config_.path("policy.d/20-new.toml")), mode_of(config_.path("policy.toml")))
+      << "not the mode of the staged copy";
+  now_ += seconds(60);
+  changes_->tick();
+  EXPECT_EQ(mode_of(removed), 0600U);
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  start();
+  EXPECT_EQ(mode_of(removed), 0600U) << "a start rolls back";
+  ASSERT_TRUE(apply(kNew));
+  ASSERT_TRUE(changes_->rollback("", "alice"));
+  EXPECT_EQ(mode_of(removed), 0600U) << "from the history";
+  expect_settled(kOld);
+}
+
 TEST_F(ChangesTest, AStartRollsBack) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
   applied_.clear();

@@ -32,7 +32,8 @@ struct Digests {
 /// The files that a configuration was read from.
 [[nodiscard]] FileSet files_of(const Configuration& configuration);
 
-/// {"policy": [{"file": "policy.toml", "content": "..."}], "identity": [...]}
+/// {"policy": [{"file": "policy.toml", "content": "...", "mode": 420}], "identity": [...]}; without
+/// "mode" if it is not known.
 [[nodiscard]] nlohmann::json to_json(const FileSet& files);
 /// The inverse. Errors: another structure, or a file name that load() would not read.
 [[nodiscard]] Result<FileSet> file_set(const nlohmann::json& value);
@@ -44,8 +45,9 @@ struct Digests {
 /// Makes `files` the TOML files of the directory. Writes all new contents under other names, which
 /// neither load() nor the Watcher reads, before it renames the first one: a full disk is an error
 /// before anything has changed. After a later error or a crash, some files can be old and some new;
-/// another call repairs that. Files that exist keep their mode; new ones get that of policy.toml or
-/// identity.toml. Other files of the directory are not touched.
+/// another call repairs that. Files that exist keep their mode. Others get Source::mode, so that a
+/// file which a change has removed comes back no more readable than it was; if it is not known, the
+/// mode of policy.toml or identity.toml. Other files of the directory are not touched.
 [[nodiscard]] Status replace_files(const Disk& disk, const std::string& directory,
                                    const FileSet& files);
 

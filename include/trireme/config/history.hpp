@@ -41,6 +41,8 @@ class History {
   /// Makes `entry` the newest one, whether its files are known or new. Removes the oldest ones
   /// beyond kMost. On error, the history is as before.
   [[nodiscard]] Status add(Entry entry, const FileSet& files);
+  /// Replaces the stored files of these digests if they or their modes are not `files`.
+  [[nodiscard]] Status keep(const Digests& digests, const FileSet& files) const;
   /// Sets `rolled_back` of the entry. Does nothing if there is no such entry.
   [[nodiscard]] Status note_rollback(const Digests& digests);
 

@@ -31,6 +31,7 @@ struct Diagnostic {
 struct Source {
   std::string file;
   std::string content;
+  unsigned mode = 0;  // permissions of the file; 0: not known. No part of any digest
 };
 
 /// A file listed in [trust].
