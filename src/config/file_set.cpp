@@ -123,6 +123,17 @@ Status check_type(const std::string& path, mode_t mode, mode_t wanted, const cha
   return (mode & S_IFMT) == wanted ? Status{} : fail(fmt::format("'{}' is not {}", path, type));
 }
 
+/// load() skips a file that it cannot read, so there would be no copy of it after it is removed.
+Status check_loadable(const std::string& directory, const std::string& file) {
+  if (!policy::is_printable(file)) {
+    return fail("a file name in " + directory + " contains a control character", "rename the file");
+  }
+  const auto content = read_file(directory + "/" + file, kMaxFileBytes);
+  return content ? Status{}
+                 : fail(content.error().message + ": it would be removed without a copy",
+                        "move the file away, or make it readable for the daemon");
+}
+
 Status check_writable(const std::string& directory) {
   if (::faccessat(AT_FDCWD, directory.c_str(), W_OK, AT_EACCESS) == 0) {
     return {};
@@ -311,6 +322,9 @@ Status check_replaceable(const std::string& directory) {
             check_type(directory + "/" + file, mode->value_or(S_IFREG), S_IFREG, "a regular file");
         !type) {
       return type;
+    }
+    if (Status loaded = check_loadable(directory, file); !loaded) {
+      return loaded;
     }
   }
   return {};

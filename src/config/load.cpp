@@ -21,8 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMaxFileBytes = 4U << 20U;
-
 policy::SourceLocation whole(const std::string& file) {
   return {file, 0, 0};
 }

@@ -257,7 +257,7 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
   const config::Digests was = digests_of(before);
   const config::FileSet disk = on_disk();
   const bool is_loaded = digests_of(disk) == was;
-  if (is_loaded && digests_of(files) == was) {
+  if (is_loaded && digests_of(files) == was && settings_->errors().empty()) {
     return {};
   }
   if (Status possible = config::check_replaceable(directory_); !possible) {

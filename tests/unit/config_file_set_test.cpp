@@ -170,6 +170,24 @@ TEST_F(FileSetTest, OtherTypesAreRefused) {
   EXPECT_FALSE(check_replaceable(directory_.path("missing")));
 }
 
+TEST_F(FileSetTest, WhatLoadCannotReadIsNotRemoved) {
+  for (const char* name : {"policy.toml", "policy.d/big.toml", "identity.d/a\nb.toml"}) {
+    const std::string path = directory_.path(name);
+    const auto content = read_file(path);
+    const bool is_name = std::string(name).find('\n') != std::string::npos;
+    directory_.write(name, is_name ? "" : std::string(kMaxFileBytes + 1, '#'));
+    const Status checked = check_replaceable(directory_.path());
+    ASSERT_FALSE(checked) << name;
+    EXPECT_THAT(checked.error().message,
+                HasSubstr(is_name ? "control character" : "removed without a copy"));
+    std::filesystem::remove(path);
+    if (content) {
+      directory_.write(name, *content);
+    }
+    EXPECT_TRUE(check_replaceable(directory_.path()));
+  }
+}
+
 TEST_F(FileSetTest, DigestsAreOfNamesAndContents) {
   FileSet other = kOld;
   EXPECT_EQ(digests_of(other), digests_of(kOld));

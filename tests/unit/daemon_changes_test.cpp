@@ -377,6 +377,21 @@ TEST_F(ChangesTest, ASaveThatIsNotInForceIsNotOverwritten) {
   EXPECT_EQ(read_file(config_.path("policy.toml")).value(), kWrong);
 }
 
+TEST_F(ChangesTest, AFileThatWasNotReadIsNotRemoved) {
+  const std::string big = config_.path("policy.d/99-big.toml");
+  save("policy.d/99-big.toml", std::string(config::kMaxFileBytes + 1, '#'));
+  ASSERT_FALSE(settings_->reload());
+  ASSERT_EQ(on_disk(), in_force()) << "no digest tells";
+  for (const Status& refused :
+       {apply(kNew), changes_->rollback(digests_of(kOld).policy.substr(0, 16), "alice")}) {
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("99-big.toml"));
+  }
+  EXPECT_TRUE(std::filesystem::exists(big));
+  EXPECT_EQ(on_disk(), digests_of(kOld));
+  EXPECT_FALSE(is_pending_on_disk());
+}
+
 TEST_F(ChangesTest, ARollbackReplacesAnInvalidSaveAndKeepsACopy) {
   save("policy.toml", kWrong);
   ASSERT_FALSE(settings_->reload());

@@ -39,7 +39,8 @@ struct Digests {
 [[nodiscard]] Result<FileSet> file_set(const nlohmann::json& value);
 
 /// Checks that replace_files() can replace the files of a directory. Errors: one of them, or
-/// policy.d or identity.d, is a symbolic link or has another type; a directory is not writable.
+/// policy.d or identity.d, is a symbolic link or has another type; load() cannot read one, so that
+/// it would be lost; a directory is not writable.
 [[nodiscard]] Status check_replaceable(const std::string& directory);
 
 /// Makes `files` the TOML files of the directory. Writes all new contents under other names, which

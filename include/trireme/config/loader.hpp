@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,8 @@ struct Configuration {
 /// of the files are then not checked against each other. With `for_root`, that is so for a file
 /// that this user may not read, because the daemon may.
 enum class KeyFiles : std::uint8_t { required, optional, for_root };
+
+inline constexpr std::size_t kMaxFileBytes = std::size_t{4} << 20U;  // of one TOML file
 
 /// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (in byte
 /// order of the names; a missing file counts as empty, a missing DIR is an error) and the files
