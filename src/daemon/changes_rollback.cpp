@@ -97,19 +97,20 @@ Status Changes::roll_back(const std::string& user) {
   return finish_rollback();
 }
 
-/// Puts the old files on disk. What is there and neither old nor new is kept.
+/// Puts the old files on disk. What is there and neither old nor new is copied before.
 Status Changes::restore_files() {
-  if (const config::FileSet disk = on_disk(); !is_made_of(disk, *pending_)) {
-    if (Status kept = keep_replaced(disk); !kept) {
-      spdlog::error("{}", kept.error().text());
+  Status restored = config::check_replaceable(directory_);
+  if (const config::FileSet disk = on_disk(); restored && !is_made_of(disk, *pending_)) {
+    restored = keep_replaced(disk);
+    if (restored) {
+      pending_->saved = disk;  // once: the rollback may be repeated every second
     }
   }
-  Status restored = config::check_replaceable(directory_);
   if (restored) {
     restored = config::replace_files(disk_, directory_, pending_->before);
   }
   if (!restored) {
-    return fail("cannot restore the files in " + directory_ + ": " + restored.error().message,
+    return fail("cannot restore the files in " + directory_ + ": " + restored.error().text(),
                 "the policy before the change is in force; free space or repair the file system: "
                 "the daemon tries again every second");
   }
@@ -155,7 +156,7 @@ Status Changes::finish_rollback() {
 /// Undoes a change that has not come into force.
 void Changes::abandon(bool reload) {
   pending_->undoing = true;
-  Status undone = config::replace_files(disk_, directory_, pending_->before);
+  Status undone = restore_files();
   if (undone && reload) {
     std::ignore = settings_->reload_written();  // also clears the errors of the failed load
   }

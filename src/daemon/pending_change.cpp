@@ -67,7 +67,7 @@ Status write_pending(const Disk& disk, const std::string& path, const std::strin
 
 bool is_made_of(const config::FileSet& files, const PendingChange& pending) {
   std::set<std::pair<std::string, std::string>> known;
-  for (const auto* set : {&pending.before, &pending.after}) {
+  for (const auto* set : {&pending.before, &pending.after, &pending.saved}) {
     for (const auto* part : {&set->policy, &set->identity}) {
       for (const config::Source& source : *part) {
         known.emplace(source.file, source.content);

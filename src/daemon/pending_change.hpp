@@ -19,6 +19,7 @@ struct PendingChange {
   std::chrono::nanoseconds deadline{0};  // of Changes::Clock; 0: the change is not complete
   bool undoing = false;                  // a rollback has begun
   std::string undone_by = {};            // who asked for it
+  config::FileSet saved = {};            // found on disk by the rollback, in STATE-DIR/replaced
 };
 
 /// Returns nullopt if the file does not exist. Errors: it cannot be read, is damaged, or belongs to
@@ -28,8 +29,8 @@ struct PendingChange {
 [[nodiscard]] Status write_pending(const Disk& disk, const std::string& path,
                                    const std::string& directory, const PendingChange& pending);
 
-/// Whether every file of `files` is, with the same content, in `before` or `after`: what a change
-/// that was interrupted leaves on disk.
+/// Whether every file of `files` is, with the same content, in `before`, `after` or `saved`: what a
+/// change or a rollback that was interrupted leaves on disk.
 [[nodiscard]] bool is_made_of(const config::FileSet& files, const PendingChange& pending);
 
 }  // namespace trireme::daemon

@@ -449,6 +449,27 @@ TEST_F(ChangesTest, AnInvalidSaveDoesNotEndTheWait) {
   EXPECT_EQ(read_file(state_.path("state/replaced/policy.toml")).value(), kWrong);
 }
 
+TEST_F(ChangesTest, ARollbackThatIsRepeatedKeepsTheCopy) {
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  save("policy.toml", kWrong);
+  ASSERT_FALSE(settings_->reload());
+  now_ += seconds(60);
+  // One write after the other fails: also those after the invalid file was replaced.
+  for (int failed = 0;; ++failed) {
+    count_ = 0;
+    fail_at_ = failed;
+    changes_->tick();
+    EXPECT_EQ(in_force(), digests_of(kOld)) << failed;
+    if (count_ <= failed) {
+      break;
+    }
+  }
+  repair_disk();
+  problems_.note("policy history", {});
+  expect_settled(kOld);
+  EXPECT_EQ(read_file(state_.path("state/replaced/policy.toml")).value(), kWrong);
+}
+
 TEST_F(ChangesTest, NewKeysAndReloadsDoNotEndTheWait) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
   save("psk", std::string("f") + (kSecret + 1));
