@@ -175,15 +175,17 @@ std::string History::candidates(const std::vector<Entry>& of) const {
   return text;
 }
 
-Result<History::Entry> History::find(const std::string& digits) const {
+bool History::matches(const Digests& digests, const std::string& digits) {
   const std::size_t colon = digits.find(':');
-  const std::string policy = lower_case(digits.substr(0, colon));
-  const std::string identity =
-      colon == std::string::npos ? "" : lower_case(digits.substr(colon + 1));
+  const std::string identity = colon == std::string::npos ? "" : digits.substr(colon + 1);
+  return digests.policy.starts_with(lower_case(digits.substr(0, colon))) &&
+         digests.identity.starts_with(lower_case(identity));
+}
+
+Result<History::Entry> History::find(const std::string& digits) const {
   std::vector<Entry> found;
-  std::ranges::copy_if(entries_, std::back_inserter(found), [&](const Entry& entry) {
-    return entry.digests.policy.starts_with(policy) && entry.digests.identity.starts_with(identity);
-  });
+  std::ranges::copy_if(entries_, std::back_inserter(found),
+                       [&](const Entry& entry) { return matches(entry.digests, digits); });
   if (found.size() == 1) {
     return found.front();
   }

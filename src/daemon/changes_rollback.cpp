@@ -15,7 +15,8 @@ Status Changes::confirm(const std::string& user) {
     const std::string before = short_text(digests_of(pending_->before));
     tick();
     return fail("too late: the time to confirm has passed",
-                "the change is rolled back to policy digest " + before);
+                pending_ ? "the rollback is not complete: 'trirectl status' shows the problem"
+                         : "the change is rolled back to policy digest " + before);
   }
   const config::Digests files = digests_of(pending_->after);
   if (Status dropped = drop_pending(); !dropped) {
@@ -28,8 +29,7 @@ Status Changes::confirm(const std::string& user) {
 
 Status Changes::rollback(const std::string& digits, const std::string& user) {
   if (waiting()) {
-    if (const std::string before = digests_of(pending_->before).policy;
-        !before.starts_with(digits.substr(0, digits.find(':')))) {
+    if (!config::History::matches(digests_of(pending_->before), digits)) {
       return check_idle();
     }
     counts_["rolled_back"]++;

@@ -309,7 +309,10 @@ TEST_F(ChangesTest, ATimeThatPassesRollsBackEvenIfKeysCannotBeUsed) {
 
 TEST_F(ChangesTest, RollbackEndsTheWait) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
-  EXPECT_FALSE(changes_->rollback("ffff", "bob")) << "another change while one waits";
+  const std::string old = digests_of(kOld).policy.substr(0, 16);
+  for (const std::string& other : {std::string("ffff"), std::string(":ffff"), old + ":ffff"}) {
+    EXPECT_FALSE(changes_->rollback(other, "bob")) << "another change while one waits: " << other;
+  }
   ASSERT_TRUE(changes_->rollback("", "bob"));
   expect_settled(kOld);
   EXPECT_EQ(newest(), "rollback bob");

@@ -46,8 +46,9 @@ class History {
   /// Sets `rolled_back` of the entry. Does nothing if there is no such entry.
   [[nodiscard]] Status note_rollback(const Digests& digests);
 
-  /// Finds an entry by the first digits of the policy's digest, or of both digests with a colon
-  /// between them. Errors: no entry matches, or several do; the hint has the candidates.
+  /// Whether the policy's digest begins with `digits`; with a colon in them, both digests.
+  [[nodiscard]] static bool matches(const Digests& digests, const std::string& digits);
+  /// Finds the entry that matches. Errors: none does, or several do; the hint has the candidates.
   [[nodiscard]] Result<Entry> find(const std::string& digits) const;
   /// The newest entry that is not `now` and that no rollback has replaced.
   [[nodiscard]] std::optional<Entry> before(const Digests& now) const;
