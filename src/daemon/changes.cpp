@@ -4,6 +4,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <ctime>
@@ -18,6 +20,20 @@ namespace trireme::daemon {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Whoever can write in the state directory decides which files a start puts in place.
+Status check_owner(const std::string& state_dir) {
+  struct stat status = {};
+  if (::stat(state_dir.c_str(), &status) != 0) {
+    return {};  // it will be created
+  }
+  const bool is_ours = status.st_uid == 0 || status.st_uid == ::geteuid();
+  return is_ours && (status.st_mode & 022U) == 0
+             ? Status{}
+             : fail("'" + state_dir + "' can be written by other users, so it is not used",
+                    "run 'chown root " + state_dir + "' and 'chmod 700 " + state_dir +
+                        "', check what is in it, then restart trireme");
+}
 
 }  // namespace
 
@@ -60,6 +76,11 @@ Status Changes::open_state_dir() {
 }
 
 Result<std::optional<Changes::Instead>> Changes::open(const std::string& runtime_dir) {
+  if (Status ours = check_owner(state_dir_); !ours) {
+    unusable_ = ours.error();
+    problems_.note(kHistoryTopic, ours);
+    return std::nullopt;
+  }
   if (Status opened = open_state_dir(); !opened) {
     if (!lock_.valid() && opened.error().code == 0) {
       return fail(opened.error().message,
@@ -146,7 +167,9 @@ void Changes::give_way() {
 Status Changes::check_idle() const {
   if (unusable_) {
     return fail("changes need the state directory: " + unusable_->message,
-                "the daemon must be able to write there; see 'systemctl status trireme'");
+                unusable_->hint.empty()
+                    ? "the daemon must be able to write there; see 'systemctl status trireme'"
+                    : unusable_->hint);
   }
   if (!pending_) {
     return {};
@@ -329,6 +352,10 @@ Status Changes::put_in_force(const config::FileSet& files) {
 }
 
 void Changes::record(const std::string& how, const std::string& user) {
+  if (unusable_) {
+    problems_.note(kHistoryTopic, tl::unexpected(*unusable_));
+    return;
+  }
   const config::FileSet files = settings_->files();
   const Status added = history_.add({.digests = digests_of(files),
                                      .time = std::chrono::system_clock::now(),

@@ -42,8 +42,9 @@ class Changes {
     Error reason;
   };
   /// Locks the state directory and rolls back a change that was not completed or not confirmed.
-  /// Call before the configuration is loaded. A state directory that cannot be used is a problem,
-  /// and only apply() and rollback() fail. Errors: another daemon has locked it.
+  /// Call before the configuration is loaded. A state directory that cannot be used, or that
+  /// other users can write, is a problem, and only apply() and rollback() fail. Errors: another
+  /// daemon has locked it.
   [[nodiscard]] Result<std::optional<Instead>> open(const std::string& runtime_dir);
 
   /// Records what is in force, and what each later load puts in force. `settings` must live as long

@@ -687,6 +687,25 @@ TEST_F(ChangesTest, WithoutAStateDirectoryPolicyIsEnforcedAndChangesFail) {
   EXPECT_THAT(rolled_back.error().message, HasSubstr("state directory"));
 }
 
+TEST_F(ChangesTest, AStateDirectoryOfOthersIsNotUsed) {
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  end();
+  ASSERT_EQ(::chmod(state_.path("state").c_str(), 0770), 0);
+  std::filesystem::rename(state_.path("state/history"), state_.path("elsewhere"));
+  std::filesystem::create_symlink(state_.path("elsewhere"), state_.path("state/history"));
+  state_.write("elsewhere/a", "not of the history\n");
+  start();
+  EXPECT_EQ(in_force(), digests_of(kNew)) << "the record can be anybody's";
+  EXPECT_THAT(problems_.lines(), Contains(HasSubstr("written by other users")));
+  save("policy.toml", "# by hand\n");
+  ASSERT_TRUE(settings_->reload());
+  EXPECT_TRUE(std::filesystem::exists(state_.path("elsewhere/a"))) << "nothing is removed";
+  EXPECT_THAT(problems_.lines(), Contains(HasSubstr("written by other users")));
+  const Status applied = apply(kNext);
+  ASSERT_FALSE(applied);
+  EXPECT_THAT(applied.error().message, HasSubstr("written by other users"));
+}
+
 TEST_F(ChangesTest, TheStateIsForRootAlone) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
   struct stat status = {};
