@@ -154,10 +154,12 @@ Status Changes::drop_pending() {
   return {};
 }
 
-/// Ends a change because another program has saved files, which stay.
+/// Ends a change because another program has saved files, which stay. tick() repeats it if the
+/// record cannot be removed.
 void Changes::give_way() {
   const Status dropped = drop_pending();
   pending_.reset();
+  is_stale_ = !dropped;
   problems_.note(kRollbackTopic,
                  dropped ? Status{}
                          : fail(dropped.error().message + ": the next start would roll back",
@@ -326,12 +328,14 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
 
 /// The part of install() between the record of the change and the new policy in force.
 Status Changes::put_in_force(const config::FileSet& files) {
+  is_stale_ = false;  // this change replaces the record, or removes it
   if (Status written = write_pending(disk_, pending_path(), directory_, *pending_); !written) {
     if (!drop_pending()) {
       pending_->undoing = true;  // tick() tries again
     }
     return written;
   }
+  problems_.note(kRollbackTopic, {});  // of an earlier change
   if (Status placed = config::replace_files(disk_, directory_, files); !placed) {
     abandon(false);
     return placed;

@@ -145,6 +145,7 @@ class Changes {
   std::optional<Error> unusable_;  // why the state directory cannot be used
   Settings* settings_ = nullptr;
   std::optional<PendingChange> pending_;
+  bool is_stale_ = false;  // pending.json is of a change that has ended
   std::optional<config::Digests> undone_at_start_;
   config::Digests recorded_;  // the newest entry of the history
   bool busy_ = false;

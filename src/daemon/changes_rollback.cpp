@@ -78,6 +78,9 @@ Result<config::History::Entry> Changes::find_entry(const std::string& digits,
 }
 
 void Changes::tick() {
+  if (is_stale_) {
+    give_way();
+  }
   if (!pending_) {
     return;
   }

@@ -440,6 +440,23 @@ TEST_F(ChangesTest, AValidSaveEndsTheWaitAndStays) {
   EXPECT_EQ(read_file(config_.path("policy.toml")).value(), "# by hand\n");
 }
 
+TEST_F(ChangesTest, ARecordThatCannotBeRemovedIsRemovedLater) {
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  save("policy.toml", "# by hand\n");
+  count_ = 0;
+  fail_at_ = 0;  // the removal of the record
+  ASSERT_TRUE(settings_->reload());
+  EXPECT_FALSE(changes_->waiting());
+  EXPECT_TRUE(is_pending_on_disk());
+  EXPECT_THAT(problems_.lines(), Contains(HasSubstr("the next start would roll back")));
+  repair_disk();
+  changes_->tick();
+  EXPECT_FALSE(is_pending_on_disk());
+  EXPECT_THAT(problems_.lines(), IsEmpty());
+  start();
+  EXPECT_EQ(read_file(config_.path("policy.toml")).value(), "# by hand\n");
+}
+
 TEST_F(ChangesTest, AnInvalidSaveDoesNotEndTheWait) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
   save("policy.toml", kWrong);
