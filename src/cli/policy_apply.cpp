@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // policy apply: checks and compares a directory, and has the daemon put its files in place. The
-// daemon's sandbox hides home directories and /tmp, so the files are copied to the daemon's state
-// directory first. What the daemon reads there must have the digest of what was compared.
+// daemon's sandbox hides home directories and /tmp, so what was read and compared is then copied to
+// the daemon's state directory. What the daemon reads there must have the same digest.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -207,14 +207,15 @@ int apply(const Globals& globals, const ApplyOptions& wanted) {
   if (const Status has = check_identity(wanted, *daemon, files); !has) {
     return report(globals, has.error());
   }
-  const config::Digests digests = digests_of(files);
+  if (const auto code = review(globals, wanted, *daemon, configuration)) {
+    return *code;
+  }
+  // Not before the question: Ctrl-C there would leave the copy behind.
   const auto staged = Staged::make(daemon->state_dir, files);
   if (!staged) {
     return report(globals, staged.error());
   }
-  if (const auto code = review(globals, wanted, *daemon, configuration)) {
-    return *code;
-  }
+  const config::Digests digests = digests_of(files);
   const auto outcome = ask(globals, control::method::apply,
                            {{"staged", (*staged)->name()},
                             {"digest", digests.policy},
