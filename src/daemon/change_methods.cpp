@@ -74,12 +74,12 @@ void register_change_methods(control::Server& server, Daemon& daemon) {
   server.on(method::apply, Access::root,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
               answer(reply, daemon,
-                     daemon.changes().apply(
-                         {.staged = params.at("staged").get<std::string>(),
-                          .files = digests_in(params, ""),
-                          .over = digests_in(params, "over_"),
-                          .user = user_of(caller),
-                          .confirm = std::chrono::seconds(params.value("confirm", 0))}));
+                     daemon.changes().apply({.staged = params.at("staged").get<std::string>(),
+                                             .files = digests_in(params, ""),
+                                             .over = digests_in(params, "over_"),
+                                             .user = user_of(caller),
+                                             .confirm = std::chrono::seconds(
+                                                 params.value("confirm", std::int64_t{0}))}));
             });
   server.on(method::confirm, Access::root,
             [&daemon](const Caller& caller, const json&, const Reply& reply) {
