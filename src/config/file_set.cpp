@@ -142,7 +142,8 @@ Status check_writable(const std::string& directory) {
   auto failure = fail_errno("cannot write to " + directory, error);
   failure.value().hint =
       error == EROFS
-          ? "add ReadWritePaths=" + directory + " in a drop-in of trireme.service"
+          ? "add ReadWritePaths=" + directory +
+                " in a drop-in of trireme.service; if the directory was replaced, restart trireme"
           : "the daemon runs as root without CAP_DAC_OVERRIDE: run 'chown root " + directory + "'";
   return failure;
 }
