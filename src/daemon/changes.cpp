@@ -136,8 +136,7 @@ void Changes::follow(Settings& settings) {
   recorded_ = digests_of(settings.files());
   const auto& entries = history_.entries();
   if (undone_at_start_) {
-    problems_.note(kHistoryTopic, history_.note_rollback(*undone_at_start_));
-    record("rollback", "");
+    record_rollback(*undone_at_start_, "");
   } else if (entries.empty() || entries.front().digests != recorded_) {
     record("start", "");
   }

@@ -134,6 +134,7 @@ class Changes {
   [[nodiscard]] Status roll_back(const std::string& user);
   [[nodiscard]] Status finish_rollback();
   void record(const std::string& how, const std::string& user);
+  void record_rollback(const config::Digests& undone, const std::string& user);
 
   std::string state_dir_;
   std::string directory_;

@@ -57,7 +57,9 @@ Status Changes::rollback(const std::string& digits, const std::string& user) {
     return installed;
   }
   if (entry->digests != was) {
-    problems_.note(kHistoryTopic, history_.note_rollback(was));
+    if (const Status noted = history_.note_rollback(was); !noted) {
+      problems_.note(kHistoryTopic, noted);
+    }
   }
   counts_["rolled_back"]++;
   return {};
@@ -144,8 +146,7 @@ Status Changes::finish_rollback() {
   }
   const std::string user = pending_->undone_by;
   if (recorded_ != digests_of(before)) {
-    problems_.note(kHistoryTopic, history_.note_rollback(digests_of(pending_->after)));
-    record("rollback", user);
+    record_rollback(digests_of(pending_->after), user);
   }
   Status dropped = drop_pending();
   problems_.note(kRollbackTopic, dropped);
@@ -154,6 +155,15 @@ Status Changes::finish_rollback() {
                  short_text(digests_of(before)));
   }
   return dropped;
+}
+
+/// Records what is in force as a rollback from `undone`, to which no further rollback leads.
+void Changes::record_rollback(const config::Digests& undone, const std::string& user) {
+  const Status noted = history_.note_rollback(undone);
+  record("rollback", user);
+  if (!noted) {
+    problems_.note(kHistoryTopic, noted);  // record() has removed the problem if it could write
+  }
 }
 
 /// Undoes a change that has not come into force.

@@ -642,6 +642,30 @@ TEST_F(ChangesTest, AFailedWriteAtAnyMomentLeavesOldOrNew) {
   EXPECT_GE(failed, 10);
 }
 
+TEST_F(ChangesTest, AnEntryThatCannotBeMarkedIsAProblem) {
+  bool again = true;
+  for (int failed = 0; again; ++failed) {
+    repair_disk();
+    put(kOld);
+    start();
+    ASSERT_TRUE(apply(kNew, seconds(60)));
+    now_ += seconds(60);
+    count_ = 0;
+    fail_at_ = failed;
+    changes_->tick();
+    again = count_ > failed;
+    repair_disk();
+    changes_->tick();
+    const auto& entries = changes_->history().entries();
+    const bool is_marked = std::ranges::any_of(entries, [](const config::History::Entry& entry) {
+      return entry.digests == digests_of(kNew) && entry.rolled_back;
+    });
+    if (!is_marked) {
+      EXPECT_THAT(problems_.lines(), Contains(HasSubstr("policy history"))) << failed;
+    }
+  }
+}
+
 TEST_F(ChangesTest, AFullDiskRefusesTheChange) {
   full_ = true;
   EXPECT_FALSE(apply(kNew));
