@@ -13,6 +13,7 @@
 #include "parse.hpp"
 #include "root_reads.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/config/file_set.hpp"
 #include "trireme/policy/expiry.hpp"
 #include "trust_files.hpp"
 
@@ -209,6 +210,12 @@ Configuration check(const std::string& directory, KeyFiles keys) {
   std::ranges::move(expired_rules(configuration.policy, policy::now()),
                     std::back_inserter(configuration.diagnostics));
   return configuration;
+}
+
+FileSet read_files(const std::string& directory) {
+  Reporter ignored;  // load() reports what it skips
+  Loader loader(directory, ignored);
+  return {loader.read("policy"), loader.read("identity")};
 }
 
 Configuration load(const std::string& directory, KeyFiles keys) {

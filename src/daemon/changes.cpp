@@ -200,10 +200,6 @@ std::optional<Changes::Waiting> Changes::waiting() const {
                  .until = std::chrono::system_clock::now() + seconds};
 }
 
-config::FileSet Changes::on_disk() const {
-  return files_of(config::load(directory_, config::KeyFiles::optional));
-}
-
 /// Saves files that are about to be overwritten although nobody has loaded them.
 Status Changes::keep_replaced(const config::FileSet& files) const {
   const std::string place = state_dir_ + "/replaced";
@@ -262,7 +258,7 @@ Status Changes::apply(const Request& request) {
   if (!files) {
     return tl::unexpected(files.error());
   }
-  if (digests_of(on_disk()) != request.over) {
+  if (digests_of(config::read_files(directory_)) != request.over) {
     return fail("the files in " + directory_ + " are not the ones in force",
                 "'trirectl reload' loads them or reports their errors; 'trirectl policy rollback " +
                     short_text(request.over) + "' restores the ones in force");
@@ -279,7 +275,7 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
                         const std::string& user, std::chrono::seconds confirm) {
   const config::FileSet before = settings_->files();
   const config::Digests was = digests_of(before);
-  const config::FileSet disk = on_disk();
+  const config::FileSet disk = config::read_files(directory_);
   const bool is_loaded = digests_of(disk) == was;
   if (is_loaded && digests_of(files) == was && settings_->errors().empty()) {
     return {};

@@ -122,7 +122,6 @@ class Changes {
   void give_way();
   [[nodiscard]] Status check_idle() const;
   [[nodiscard]] Result<config::FileSet> read_staged(const Request& request) const;
-  [[nodiscard]] config::FileSet on_disk() const;
   [[nodiscard]] Status keep_replaced(const config::FileSet& files) const;
   [[nodiscard]] Status install(const config::FileSet& files, const std::string& how,
                                const std::string& user, std::chrono::seconds confirm);

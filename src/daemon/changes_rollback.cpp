@@ -105,7 +105,8 @@ Status Changes::roll_back(const std::string& user) {
 /// Puts the old files on disk. What is there and neither old nor new is copied before.
 Status Changes::restore_files() {
   Status restored = config::check_replaceable(directory_);
-  if (const config::FileSet disk = on_disk(); restored && !is_made_of(disk, *pending_)) {
+  if (const config::FileSet disk = config::read_files(directory_);
+      restored && !is_made_of(disk, *pending_)) {
     restored = keep_replaced(disk);
     if (restored) {
       pending_->saved = disk;  // once: the rollback may be repeated every second

@@ -80,6 +80,17 @@ TEST_F(FileSetTest, IsReplacedAsAWhole) {
               UnorderedElementsAre("host.key", "policy.d/README", "policy.d/.hidden.toml"));
 }
 
+TEST_F(FileSetTest, IsReadAsLoadReadsIt) {
+  EXPECT_EQ(digests_of(read_files(directory_.path())), digests_of(kOld));
+  directory_.write("policy.toml", "form = 1\n");
+  directory_.write("policy.d/00-first.toml", "no TOML");
+  directory_.write("policy.d/big.toml", std::string(kMaxFileBytes + 1, '#'));
+  const FileSet read = read_files(directory_.path());
+  EXPECT_EQ(digests_of(read), on_disk());
+  EXPECT_THAT(read.policy, ::testing::SizeIs(3)) << "valid or not";
+  EXPECT_THAT(read_files(directory_.path("missing")).policy, ::testing::IsEmpty());
+}
+
 TEST_F(FileSetTest, NewDirectoriesAreMade) {
   TemporaryDirectory empty;
   ASSERT_TRUE(replace_files(Disk{}, empty.path(), kOld));

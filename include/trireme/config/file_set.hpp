@@ -31,6 +31,8 @@ struct Digests {
 [[nodiscard]] Digests digests_of(const FileSet& files);
 /// The files that a configuration was read from.
 [[nodiscard]] FileSet files_of(const Configuration& configuration);
+/// The files of a directory that load() would read, whether they are valid or not.
+[[nodiscard]] FileSet read_files(const std::string& directory);
 
 /// {"policy": [{"file": "policy.toml", "content": "...", "mode": 420}], "identity": [...]}; without
 /// "mode" if it is not known.
