@@ -472,9 +472,10 @@ TEST_F(ChangesTest, AnInvalidSaveDoesNotEndTheWait) {
 TEST_F(ChangesTest, ARollbackThatIsRepeatedKeepsTheCopy) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
   save("policy.toml", kWrong);
+  save("policy.d/20-new.toml", "# by hand\n");
   ASSERT_FALSE(settings_->reload());
   now_ += seconds(60);
-  // One write after the other fails: also those after the invalid file was replaced.
+  // One write after the other fails: also those after one of the two files was replaced.
   for (int failed = 0;; ++failed) {
     count_ = 0;
     fail_at_ = failed;
@@ -488,6 +489,7 @@ TEST_F(ChangesTest, ARollbackThatIsRepeatedKeepsTheCopy) {
   problems_.note("policy history", {});
   expect_settled(kOld);
   EXPECT_EQ(read_file(state_.path("state/replaced/policy.toml")).value(), kWrong);
+  EXPECT_EQ(read_file(state_.path("state/replaced/policy.d/20-new.toml")).value(), "# by hand\n");
 }
 
 TEST_F(ChangesTest, NewKeysAndReloadsDoNotEndTheWait) {
