@@ -331,7 +331,8 @@ Status check_replaceable(const std::string& directory) {
   return {};
 }
 
-Status replace_files(const Disk& disk, const std::string& directory, const FileSet& files) {
+Status replace_files(const Disk& disk, const std::string& directory, const FileSet& files,
+                     const std::function<Status()>& is_unchanged) {
   if (Status removed = remove_fresh(disk, directory); !removed) {
     return removed;
   }
@@ -339,6 +340,10 @@ Status replace_files(const Disk& disk, const std::string& directory, const FileS
   if (!changed) {
     std::ignore = remove_fresh(Disk{}, directory);
     return tl::unexpected(changed.error());
+  }
+  if (Status unchanged = is_unchanged ? is_unchanged() : Status{}; !unchanged) {
+    std::ignore = remove_fresh(Disk{}, directory);
+    return unchanged;
   }
   return put_in_place(disk, directory, files, *changed);
 }

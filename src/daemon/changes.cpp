@@ -200,22 +200,6 @@ std::optional<Changes::Waiting> Changes::waiting() const {
                  .until = std::chrono::system_clock::now() + seconds};
 }
 
-/// Saves files that are about to be overwritten although nobody has loaded them.
-Status Changes::keep_replaced(const config::FileSet& files) const {
-  const std::string place = state_dir_ + "/replaced";
-  std::error_code error;
-  fs::remove_all(place, error);
-  Status kept = disk_.make_directory(place, 0700);
-  if (kept) {
-    kept = write_files(disk_, place, files);
-  }
-  if (kept) {
-    spdlog::warn("the files in {} were changed and not in force; they are saved in {}", directory_,
-                 place);
-  }
-  return kept;
-}
-
 Result<config::FileSet> Changes::read_staged(const Request& request) const {
   const std::string& name = request.staged;
   if (name.empty() || name.starts_with('.') || name.find('/') != std::string::npos) {
@@ -300,7 +284,7 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
   }
   const OwnReload own(*this);
   pending_ = PendingChange{.before = is_loaded ? disk : before, .after = files, .user = user};
-  if (Status placed = put_in_force(files); !placed) {
+  if (Status placed = put_in_force(files, digests_of(disk)); !placed) {
     return placed;
   }
   record(how, user);
@@ -321,8 +305,9 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
   return {};
 }
 
-/// The part of install() between the record of the change and the new policy in force.
-Status Changes::put_in_force(const config::FileSet& files) {
+/// The part of install() between the record of the change and the new policy in force. `over`: of
+/// the files on disk, of which there is a copy.
+Status Changes::put_in_force(const config::FileSet& files, const config::Digests& over) {
   is_stale_ = false;  // this change replaces the record, or removes it
   if (Status written = write_pending(disk_, pending_path(), directory_, *pending_); !written) {
     if (!drop_pending()) {
@@ -331,7 +316,17 @@ Status Changes::put_in_force(const config::FileSet& files) {
     return written;
   }
   problems_.note(kRollbackTopic, {});  // of an earlier change
-  if (Status placed = config::replace_files(disk_, directory_, files); !placed) {
+  bool was_saved = false;
+  const auto is_unchanged = [&] {
+    Status unchanged = check_unchanged(over);
+    was_saved = !unchanged;
+    return unchanged;
+  };
+  if (Status placed = config::replace_files(disk_, directory_, files, is_unchanged); !placed) {
+    if (was_saved) {
+      give_way();
+      return fail(placed.error().message, "nothing else has changed; run the command again");
+    }
     abandon(false);
     return placed;
   }

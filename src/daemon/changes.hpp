@@ -127,7 +127,8 @@ class Changes {
                                const std::string& user, std::chrono::seconds confirm);
   [[nodiscard]] Result<config::History::Entry> find_entry(const std::string& digits,
                                                           const config::Digests& now) const;
-  [[nodiscard]] Status put_in_force(const config::FileSet& files);
+  [[nodiscard]] Status put_in_force(const config::FileSet& files, const config::Digests& over);
+  [[nodiscard]] Status check_unchanged(const config::Digests& since) const;
   void abandon(bool reload);
   [[nodiscard]] Status restore_files();
   [[nodiscard]] Status roll_back(const std::string& user);

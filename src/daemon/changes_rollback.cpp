@@ -2,6 +2,9 @@
 // Changes that are confirmed or rolled back.
 #include <spdlog/spdlog.h>
 
+#include <filesystem>
+#include <system_error>
+
 #include "changes.hpp"
 
 namespace trireme::daemon {
@@ -102,18 +105,42 @@ Status Changes::roll_back(const std::string& user) {
   return finish_rollback();
 }
 
+/// Saves files that are about to be overwritten although nobody has loaded them.
+Status Changes::keep_replaced(const config::FileSet& files) const {
+  const std::string place = state_dir_ + "/replaced";
+  std::error_code error;
+  std::filesystem::remove_all(place, error);
+  Status kept = disk_.make_directory(place, 0700);
+  if (kept) {
+    kept = write_files(disk_, place, files);
+  }
+  if (kept) {
+    spdlog::warn("the files in {} were changed and not in force; they are saved in {}", directory_,
+                 place);
+  }
+  return kept;
+}
+
+/// A file that somebody saves just now must not be overwritten without a copy.
+Status Changes::check_unchanged(const config::Digests& since) const {
+  return digests_of(config::read_files(directory_)) == since
+             ? Status{}
+             : fail("a file in " + directory_ + " was saved at the same moment");
+}
+
 /// Puts the old files on disk. What is there and neither old nor new is copied before.
 Status Changes::restore_files() {
   Status restored = config::check_replaceable(directory_);
-  if (const config::FileSet disk = config::read_files(directory_);
-      restored && !is_made_of(disk, *pending_)) {
+  const config::FileSet disk = config::read_files(directory_);
+  if (restored && !is_made_of(disk, *pending_)) {
     restored = keep_replaced(disk);
     if (restored) {
       pending_->saved = disk;  // once: the rollback may be repeated every second
     }
   }
   if (restored) {
-    restored = config::replace_files(disk_, directory_, pending_->before);
+    restored = config::replace_files(disk_, directory_, pending_->before,
+                                     [&] { return check_unchanged(digests_of(disk)); });
   }
   if (!restored) {
     return fail("cannot restore the files in " + directory_ + ": " + restored.error().text(),

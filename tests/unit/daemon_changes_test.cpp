@@ -10,6 +10,8 @@
 #include <systemd/sd-event.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "config_support.hpp"
 
@@ -100,6 +102,9 @@ class ChangesTest : public ::testing::Test {
   /// The disk: the change with the number fail_at_ or crash_at_ fails; with full_, every one that
   /// needs space does.
   Status before(const std::string& change) {
+    if (meanwhile_ && change.find(".trireme-new") != std::string::npos) {
+      std::exchange(meanwhile_, nullptr)();
+    }
     const int number = count_++;
     if (number == crash_at_) {
       throw Crash{};
@@ -183,6 +188,7 @@ class ChangesTest : public ::testing::Test {
   int crash_at_ = -1;
   int fail_at_ = -1;
   bool full_ = false;
+  std::function<void()> meanwhile_;  // called while new contents are written
 
  private:
   spdlog::level::level_enum level_ = spdlog::level::info;
@@ -393,6 +399,31 @@ TEST_F(ChangesTest, AFileThatWasNotReadIsNotRemoved) {
   EXPECT_TRUE(std::filesystem::exists(big));
   EXPECT_EQ(on_disk(), digests_of(kOld));
   EXPECT_FALSE(is_pending_on_disk());
+}
+
+TEST_F(ChangesTest, ASaveDuringAChangeStays) {
+  meanwhile_ = [this] { save("policy.toml", "# by hand\n"); };
+  const Status applied = apply(kNew, seconds(60));
+  ASSERT_FALSE(applied);
+  EXPECT_THAT(applied.error().message, HasSubstr("saved at the same moment"));
+  EXPECT_EQ(in_force(), digests_of(kOld));
+  ASSERT_TRUE(settings_->reload());
+  FileSet saved = kOld;
+  saved.policy[0].content = "# by hand\n";
+  expect_settled(saved);
+  EXPECT_EQ(newest(), "save ");
+}
+
+TEST_F(ChangesTest, ASaveDuringARollbackIsCopied) {
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  now_ += seconds(60);
+  meanwhile_ = [this] { save("policy.toml", "# by hand\n"); };
+  changes_->tick();
+  EXPECT_EQ(in_force(), digests_of(kOld));
+  EXPECT_EQ(read_file(config_.path("policy.toml")).value(), "# by hand\n");
+  changes_->tick();
+  expect_settled(kOld);
+  EXPECT_EQ(read_file(state_.path("state/replaced/policy.toml")).value(), "# by hand\n");
 }
 
 TEST_F(ChangesTest, ARollbackReplacesAnInvalidSaveAndKeepsACopy) {

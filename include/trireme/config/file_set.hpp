@@ -3,6 +3,7 @@
 // together. Files of [trust] are not part of it.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -51,8 +52,11 @@ struct Digests {
 /// another call repairs that. Files that exist keep their mode. Others get Source::mode, so that a
 /// file which a change has removed comes back no more readable than it was; if it is not known, the
 /// mode of policy.toml or identity.toml. Other files of the directory are not touched.
+/// `is_unchanged` is called before the first rename, because the writes before take a while: if it
+/// returns an error, nothing has changed.
 [[nodiscard]] Status replace_files(const Disk& disk, const std::string& directory,
-                                   const FileSet& files);
+                                   const FileSet& files,
+                                   const std::function<Status()>& is_unchanged = {});
 
 /// Writes the files to an empty directory, with mode 0600.
 [[nodiscard]] Status write_files(const Disk& disk, const std::string& directory,
