@@ -202,11 +202,12 @@ TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
   for (int i = 0; i < 100'000; ++i) {
     deep += ".a";
   }
-  for (const std::string& content :
-       {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n"}) {
-    EXPECT_THAT(texts(parse_policy("\n" + content)),
-                ElementsAre(HasSubstr(
-                    "policy.toml:2: error: this key has too many dots, which nest too deep")));
+  for (const char* start :
+       {"", "[", "x = {", "x = {y = \"\"\"a\"\"\"\"\", ", "x = {y = '''a'''', "}) {
+    const std::string before = start;
+    EXPECT_THAT(texts(parse_policy("\n" + before + deep + " = 1}\n")),
+                ElementsAre(HasSubstr("policy.toml:2:" + std::to_string(before.size() + 34) +
+                                      ": error: this key has too many dots, which nest too deep")));
   }
   EXPECT_FALSE(parse_policy("x = " + std::string(100'000, '[') + "\n").valid());
   const std::string dots(100, '.');
@@ -216,6 +217,18 @@ TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
   EXPECT_TRUE(
       parse_policy("[[allow]]\nname = \"\"\"\n\\\" ' " + dots + "\"\"\"\nfrom='*'\nto='*'\n")
           .valid());
+}
+
+// A generator can write a whole policy on one line.
+TEST(ParsePolicy, PlacesInALongLine) {
+  std::string line = "allow = [";
+  for (int i = 0; i < 2000; ++i) {
+    line += "{from='app=é" + std::to_string(i) + "',to='b'},";
+  }
+  const std::string column = std::to_string(line.size() + 2);
+  line += "{x=1,from='a',to='b'}]\n";
+  EXPECT_THAT(texts(parse_policy(line)),
+              ElementsAre(HasSubstr("policy.toml:1:" + column + ": error: unknown key 'x'")));
 }
 
 TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {
