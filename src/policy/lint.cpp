@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <string_view>
 #include <tuple>
 
 #include "lint_parts.hpp"
@@ -98,12 +100,12 @@ constexpr std::ptrdiff_t kMostConditions = 100;
 
 /// Conditions of one selector that no workload can meet together. Reports the first.
 void check_contradiction(const Rule& rule, const char* side, const Selector& selector,
-                         std::vector<Finding>& findings) {
+                         Effort& effort, std::vector<Finding>& findings) {
   const auto& all = selector.requirements();  // sorted by key
   for (auto a = all.begin(); a != all.end(); ++a) {
     const auto last = a + std::min(kMostConditions, all.end() - a);
     for (auto b = a + 1; b != last && b->key == a->key; ++b) {
-      if (contradict(*a, *b)) {
+      if (effort.spend(1) && contradict(*a, *b, effort)) {
         findings.push_back(
             {Kind::selector, rule.where,
              fmt::format("'{}' in '{}' matches no workload: '{}' contradicts '{}'", selector.text(),
@@ -117,21 +119,37 @@ void check_contradiction(const Rule& rule, const char* side, const Selector& sel
   }
 }
 
-/// Networks that consist of this address or DNS name.
-std::optional<std::string> network_of(const Policy& policy, const std::string& key) {
-  const auto prefix = Prefix::parse(key);
-  for (const Network& network : policy.networks) {
-    if ((prefix && std::ranges::find(network.cidrs, *prefix) != network.cidrs.end()) ||
-        std::ranges::find(network.names, key) != network.names.end()) {
-      return network.name;
+/// Finds networks by an address or a DNS name.
+class NetworkFinder {
+ public:
+  explicit NetworkFinder(const Policy& policy) {
+    for (const Network& network : policy.networks) {
+      for (const Prefix& prefix : network.cidrs) {
+        by_prefix_.emplace(prefix, &network);
+      }
+      for (const std::string& name : network.names) {
+        by_name_.emplace(name, &network);
+      }
     }
   }
-  return std::nullopt;
-}
+  /// The name of the first network that has this address or DNS name.
+  [[nodiscard]] std::optional<std::string> find(const std::string& key) const {
+    if (const auto prefix = Prefix::parse(key)) {
+      const auto found = by_prefix_.find(*prefix);
+      return found == by_prefix_.end() ? std::nullopt : std::optional(found->second->name);
+    }
+    const auto found = by_name_.find(key);
+    return found == by_name_.end() ? std::nullopt : std::optional(found->second->name);
+  }
 
-Finding not_a_label(const Policy& policy, const Rule& rule, const char* side,
+ private:
+  std::map<Prefix, const Network*> by_prefix_;
+  std::map<std::string_view, const Network*> by_name_;
+};
+
+Finding not_a_label(const NetworkFinder& networks, const Rule& rule, const char* side,
                     const std::string& key, const char* what, const char* list) {
-  const auto network = network_of(policy, key);
+  const auto network = networks.find(key);
   return {Kind::selector, rule.where,
           fmt::format("'{}' in '{}' is read as a label key, not as {}", key, side, what),
           network
@@ -141,7 +159,7 @@ Finding not_a_label(const Policy& policy, const Rule& rule, const char* side,
                             list, key, side)};
 }
 
-void check_requirement(const Policy& policy, const Vocabulary& known, const Rule& rule,
+void check_requirement(const NetworkFinder& networks, const Vocabulary& known, const Rule& rule,
                        const char* side, const Requirement& requirement,
                        std::vector<Finding>& findings) {
   const std::string& key = requirement.key;
@@ -150,9 +168,9 @@ void check_requirement(const Policy& policy, const Vocabulary& known, const Rule
     return;
   }
   if (looks_like_address(key)) {
-    findings.push_back(not_a_label(policy, rule, side, key, "an address", "cidrs"));
-  } else if (network_of(policy, key) || looks_like_dns_name(key)) {
-    findings.push_back(not_a_label(policy, rule, side, key, "a DNS name", "names"));
+    findings.push_back(not_a_label(networks, rule, side, key, "an address", "cidrs"));
+  } else if (networks.find(key) || looks_like_dns_name(key)) {
+    findings.push_back(not_a_label(networks, rule, side, key, "a DNS name", "names"));
   } else if (const auto& keys = known.keys_of(key); !keys.empty()) {
     findings.push_back(
         {Kind::selector, rule.where,
@@ -166,6 +184,8 @@ void check_requirement(const Policy& policy, const Vocabulary& known, const Rule
 /// `before`: labels that exist apart from the policy's selectors; `known`: with these.
 void find_misread_selectors(const Policy& policy, const Vocabulary& before, const Vocabulary& known,
                             std::vector<Finding>& findings) {
+  const NetworkFinder networks(policy);
+  Effort effort;
   for (const Rule& rule : policy.rules) {
     for (const auto& [side, peers] : {std::pair{"from", &rule.from}, {"to", &rule.to}}) {
       for (const Peer& peer : *peers) {
@@ -174,12 +194,18 @@ void find_misread_selectors(const Policy& policy, const Vocabulary& before, cons
           continue;
         }
         for (const Requirement& requirement : selector->requirements()) {
-          check_requirement(policy, known, rule, side, requirement, findings);
+          check_requirement(networks, known, rule, side, requirement, findings);
           check_regular_expression(before, rule, side, requirement, findings);
         }
-        check_contradiction(rule, side, *selector, findings);
+        check_contradiction(rule, side, *selector, effort, findings);
       }
     }
+  }
+  if (effort.is_spent()) {
+    findings.push_back({Kind::unfinished,
+                        {},
+                        "not every selector was checked for contradictions",
+                        "too many conditions have the same key, or lists are too long"});
   }
 }
 

@@ -4,8 +4,12 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <limits>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "lint_parts.hpp"
 #include "trireme/base/counted.hpp"
@@ -16,9 +20,9 @@ namespace {
 using Kind = Finding::Kind;
 using Operator = Requirement::Operator;
 
-/// Candidates, and pairs of their alternatives, that are looked at: a policy of thousands of rules
-/// that differ only in their ports must not delay a load.
-constexpr std::size_t kMostEffort = 4'000'000;
+using Values = std::vector<std::string>;  // of a requirement: sorted
+
+constexpr std::uint16_t kLastPort = std::numeric_limits<std::uint16_t>::max();
 
 bool is_pattern(std::string_view value) {
   return value.ends_with('*');
@@ -33,38 +37,66 @@ bool value_includes(std::string_view outer, std::string_view inner) {
   return is_pattern(outer) ? without_star(inner).starts_with(without_star(outer)) : outer == inner;
 }
 
-/// Whether there is a value that both match.
-bool values_meet(std::string_view a, std::string_view b) {
-  return value_includes(a, b) || value_includes(b, a);
+/// The values that are patterns.
+std::vector<std::string_view> patterns_of(const Values& values) {
+  std::vector<std::string_view> patterns;
+  for (const std::string& value : values) {
+    if (is_pattern(value)) {
+      patterns.emplace_back(value);
+    }
+  }
+  return patterns;
+}
+
+/// Whether the value is one of `values`, or one of their `patterns` includes it.
+bool is_included(const Values& values, const std::vector<std::string_view>& patterns,
+                 const std::string& value, Effort& effort) {
+  return std::ranges::binary_search(values, value) ||
+         (effort.spend(patterns.size() + 1) &&
+          std::ranges::any_of(patterns, [&value](std::string_view pattern) {
+            return value_includes(pattern, value);
+          }));
 }
 
 /// Whether some pattern of `outer` includes each of `inner`.
-bool each_is_included(const std::vector<std::string>& outer,
-                      const std::vector<std::string>& inner) {
-  return std::ranges::all_of(inner, [&outer](const std::string& value) {
-    return std::ranges::any_of(
-        outer, [&value](const std::string& pattern) { return value_includes(pattern, value); });
-  });
+bool each_is_included(const Values& outer, const Values& inner, Effort& effort) {
+  if (!effort.spend(outer.size() + inner.size())) {
+    return false;
+  }
+  const auto patterns = patterns_of(outer);
+  return std::ranges::all_of(
+      inner, [&](const std::string& value) { return is_included(outer, patterns, value, effort); });
 }
 
-bool none_meets(const std::vector<std::string>& a, const std::vector<std::string>& b) {
-  return std::ranges::none_of(a, [&b](const std::string& value) {
-    return std::ranges::any_of(
-        b, [&value](const std::string& other) { return values_meet(value, other); });
+/// Whether no value is matched by one of each.
+bool none_meets(const Values& a, const Values& b, Effort& effort) {
+  if (!effort.spend(a.size() + b.size())) {
+    return false;
+  }
+  const auto patterns = patterns_of(b);
+  const bool meets = std::ranges::any_of(a, [&](const std::string& value) {
+    if (is_included(b, patterns, value, effort)) {
+      return true;
+    }
+    const std::string begin(without_star(value));
+    const auto next = std::ranges::lower_bound(b, begin);
+    return is_pattern(value) && next != b.end() && next->starts_with(begin);
   });
+  return !meets && !effort.is_spent();
 }
 
 /// Whether a label set that meets `given` also meets `required`, which has the same key.
-bool implies(const Requirement& given, const Requirement& required) {
+bool implies(const Requirement& given, const Requirement& required, Effort& effort) {
   switch (required.op) {
     case Operator::in:
-      return given.op == Operator::in && each_is_included(required.values, given.values);
+      return given.op == Operator::in && each_is_included(required.values, given.values, effort);
     case Operator::exists:
       return given.needs_key();
     case Operator::not_in:
       return given.op == Operator::not_exists ||
-             (given.op == Operator::in && none_meets(given.values, required.values)) ||
-             (given.op == Operator::not_in && each_is_included(given.values, required.values));
+             (given.op == Operator::in && none_meets(given.values, required.values, effort)) ||
+             (given.op == Operator::not_in &&
+              each_is_included(given.values, required.values, effort));
     case Operator::not_exists:
       return given.op == Operator::not_exists;
   }
@@ -72,15 +104,15 @@ bool implies(const Requirement& given, const Requirement& required) {
 }
 
 /// Whether no label set that meets `given` also meets `other`, which has the same key.
-bool excludes(const Requirement& given, const Requirement& other) {
+bool excludes(const Requirement& given, const Requirement& other, Effort& effort) {
   switch (given.op) {
     case Operator::in:
       return other.op == Operator::not_exists ||
-             (other.op == Operator::in && none_meets(given.values, other.values)) ||
-             (other.op == Operator::not_in && each_is_included(other.values, given.values));
+             (other.op == Operator::in && none_meets(given.values, other.values, effort)) ||
+             (other.op == Operator::not_in && each_is_included(other.values, given.values, effort));
     case Operator::exists:
       return other.op == Operator::not_exists ||
-             (other.op == Operator::not_in && each_is_included(other.values, {"*"}));
+             (other.op == Operator::not_in && each_is_included(other.values, {"*"}, effort));
     case Operator::not_in:
     case Operator::not_exists:
       return false;
@@ -88,21 +120,23 @@ bool excludes(const Requirement& given, const Requirement& other) {
   return false;
 }
 
-bool includes(const Selector& outer, const Selector& inner) {
-  return std::ranges::all_of(outer.requirements(), [&inner](const Requirement& required) {
-    return std::ranges::any_of(inner.requirements(), [&required](const Requirement& given) {
-      return given.key == required.key && implies(given, required);
+bool includes(const Selector& outer, const Selector& inner, Effort& effort) {
+  return std::ranges::all_of(outer.requirements(), [&](const Requirement& required) {
+    return std::ranges::any_of(inner.requirements(), [&](const Requirement& given) {
+      return effort.spend(1) && given.key == required.key && implies(given, required, effort);
     });
   });
 }
 
 /// Whether every endpoint that one of `inner` covers is covered by one of `outer`. May be false
 /// although that is so; never true if it is not.
-bool includes(const std::vector<Peer>& outer, const std::vector<Peer>& inner) {
-  const auto covers_all = [](const Peer& wider, const Peer& peer) {
+bool includes(const std::vector<Peer>& outer, const std::vector<Peer>& inner, Effort& effort) {
+  const auto covers_all = [&effort](const Peer& wider, const Peer& peer) {
     const auto* selector = std::get_if<Selector>(&wider);
     const auto* narrow = std::get_if<Selector>(&peer);
-    return selector != nullptr && narrow != nullptr ? includes(*selector, *narrow) : wider == peer;
+    return effort.spend(1) &&
+           (selector != nullptr && narrow != nullptr ? includes(*selector, *narrow, effort)
+                                                     : wider == peer);
   };
   return std::ranges::all_of(inner, [&](const Peer& peer) {
     return std::ranges::any_of(outer, [&](const Peer& wider) { return covers_all(wider, peer); });
@@ -135,15 +169,17 @@ std::vector<PortRange> combined(const std::vector<PortRange>& ranges) {
 }
 
 /// The same for ports as combined() returns them. Empty: every protocol and port.
-bool includes(const std::vector<PortRange>& outer, const std::vector<PortRange>& inner) {
+bool includes(const std::vector<PortRange>& outer, const std::vector<PortRange>& inner,
+              Effort& effort) {
   if (outer.empty() || inner.empty()) {
     return outer.empty();
   }
-  return std::ranges::all_of(inner, [&outer](const PortRange& range) {
-    return std::ranges::any_of(outer, [&range](const PortRange& other) {
-      return other.protocol == range.protocol && other.first <= range.first &&
-             range.last <= other.last;
-    });
+  return std::ranges::all_of(inner, [&](const PortRange& range) {
+    // Only the last one that does not begin later can include it.
+    const auto next =
+        std::ranges::upper_bound(outer, PortRange{range.protocol, range.first, kLastPort});
+    return effort.spend(1) && next != outer.begin() &&
+           std::prev(next)->protocol == range.protocol && range.last <= std::prev(next)->last;
   });
 }
 
@@ -154,7 +190,7 @@ struct Compared {
 };
 
 /// Whether `inner` has no effect while `outer` is there.
-bool makes_useless(const Compared& outer_rule, const Compared& inner_rule) {
+bool makes_useless(const Compared& outer_rule, const Compared& inner_rule, Effort& effort) {
   const Rule& outer = *outer_rule.rule;
   const Rule& inner = *inner_rule.rule;
   const bool same_action = outer.action == inner.action;
@@ -162,8 +198,8 @@ bool makes_useless(const Compared& outer_rule, const Compared& inner_rule) {
   const bool counts = outer.mode == Mode::enforce || (same_action && inner.mode == Mode::audit);
   const bool lasts = !outer.until || (inner.until && *inner.until <= *outer.until);
   return (same_action || denies) && counts && lasts && (outer.log || !inner.log) &&
-         includes(outer_rule.ports, inner_rule.ports) && includes(outer.from, inner.from) &&
-         includes(outer.to, inner.to);
+         includes(outer_rule.ports, inner_rule.ports, effort) &&
+         includes(outer.from, inner.from, effort) && includes(outer.to, inner.to, effort);
 }
 
 /// A word that any alternative has in common with those that include it: see lookups().
@@ -206,10 +242,20 @@ class Index {
     }
   }
   /// Indices of rules, in file order.
-  [[nodiscard]] std::vector<std::size_t> candidates(const Rule& rule) const {
-    auto by_from = find(from_, rule.from.front());
-    auto by_to = find(to_, rule.to.front());
-    return by_from.size() <= by_to.size() ? by_from : by_to;
+  [[nodiscard]] std::vector<std::size_t> candidates(const Rule& rule, Effort& effort) const {
+    const Lists by_from = find(from_, rule.from.front());
+    const Lists by_to = find(to_, rule.to.front());
+    const Lists& fewer = by_from.count <= by_to.count ? by_from : by_to;
+    std::vector<std::size_t> found;
+    if (!effort.spend(fewer.count)) {
+      return found;
+    }
+    for (const auto* list : fewer.lists) {
+      found.insert(found.end(), list->begin(), list->end());
+    }
+    std::ranges::sort(found);
+    found.erase(std::ranges::unique(found).begin(), found.end());
+    return found;
   }
 
  private:
@@ -222,15 +268,19 @@ class Index {
       }
     }
   }
-  static std::vector<std::size_t> find(const Map& map, const Peer& peer) {
-    std::vector<std::size_t> found;
+  /// Lists of rules. A rule can be in several.
+  struct Lists {
+    std::vector<const std::vector<std::size_t>*> lists;
+    std::size_t count = 0;
+  };
+  static Lists find(const Map& map, const Peer& peer) {
+    Lists found;
     for (const std::string& word : lookups(peer)) {
       if (const auto list = map.find(word); list != map.end()) {
-        found.insert(found.end(), list->second.begin(), list->second.end());
+        found.lists.push_back(&list->second);
+        found.count += list->second.size();
       }
     }
-    std::ranges::sort(found);
-    found.erase(std::ranges::unique(found).begin(), found.end());
     return found;
   }
   Map from_;
@@ -255,8 +305,8 @@ Finding without_effect(const Rule& rule, const Rule& other, bool equal) {
 
 }  // namespace
 
-bool contradict(const Requirement& a, const Requirement& b) {
-  return excludes(a, b) || excludes(b, a);
+bool contradict(const Requirement& a, const Requirement& b, Effort& effort) {
+  return excludes(a, b, effort) || excludes(b, a, effort);
 }
 
 void find_rules_without_effect(const Policy& policy, std::vector<Finding>& findings) {
@@ -266,33 +316,28 @@ void find_rules_without_effect(const Policy& policy, std::vector<Finding>& findi
   for (const Rule& rule : rules) {
     compared.push_back({&rule, combined(rule.ports)});
   }
-  std::size_t effort = 0;
+  Effort effort;
   for (std::size_t i = 0; i < rules.size(); ++i) {
-    const auto candidates = index.candidates(rules[i]);
-    effort += candidates.size();
-    for (const std::size_t j : candidates) {
-      if (j == i) {
-        continue;
-      }
-      effort +=
-          rules[i].from.size() * rules[j].from.size() + rules[i].to.size() * rules[j].to.size();
-      if (effort > kMostEffort) {
-        findings.push_back(
-            {Kind::unfinished, rules[i].where,
-             fmt::format("this rule and {} after it were not compared with the others",
-                         counted(rules.size() - i - 1, "rule")),
-             "too many rules have the same selectors"});
-        return;
-      }
-      if (!makes_useless(compared[j], compared[i])) {
+    for (const std::size_t j : index.candidates(rules[i], effort)) {
+      if (j == i || !makes_useless(compared[j], compared[i], effort)) {
         continue;
       }
       // Of two rules that include each other, only the later one is reported.
-      const bool equal = makes_useless(compared[i], compared[j]);
+      const bool equal = makes_useless(compared[i], compared[j], effort);
+      if (effort.is_spent()) {
+        break;
+      }
       if (!equal || j < i) {
         findings.push_back(without_effect(rules[i], rules[j], equal));
         break;
       }
+    }
+    if (effort.is_spent()) {
+      findings.push_back({Kind::unfinished, rules[i].where,
+                          fmt::format("this rule and {} after it were not compared with the others",
+                                      counted(rules.size() - i - 1, "rule")),
+                          "too many rules have the same selectors, or lists are too long"});
+      return;
     }
   }
 }

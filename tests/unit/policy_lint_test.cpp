@@ -394,6 +394,35 @@ TEST_F(Lint, WorkIsBounded) {
   EXPECT_THAT(found(), ElementsAre(HasSubstr("were not compared with the others")));
 }
 
+TEST_F(Lint, ManyConditionsAreBounded) {
+  std::string conditions = "app";
+  for (int i = 0; i < 5000; ++i) {
+    conditions += ",app!=" + std::to_string(i);
+  }
+  allow({conditions}, {"app=db"});
+  allow({conditions + ",app!=x"}, {"app=db"});
+  EXPECT_THAT(found(), ElementsAre(HasSubstr("were not compared with the others")));
+}
+
+TEST_F(Lint, LongListsAreCompared) {
+  std::string values = "a0";
+  for (int i = 1; i < 50'000; ++i) {
+    values += ", a" + std::to_string(i);
+  }
+  allow({"app in (" + values + ", c*)"}, {"app=db"});
+  allow({"app in (" + values + ", cd*, cc)"}, {"app=db"});
+  EXPECT_THAT(found(), ElementsAre(HasSubstr("p:2:1 shadowed"))) << "c* includes cd* and cc";
+  policy_.rules.clear();
+  allow({"app in (" + values + "), app notin (b, c*)"}, {"app=db"});
+  EXPECT_THAT(found(), IsEmpty());
+  policy_.rules.clear();
+  allow({"app in (" + values + "), app in (b, a4999*)"}, {"app=db"});
+  EXPECT_THAT(found(), IsEmpty());
+  policy_.rules.clear();
+  allow({"app in (" + values + "), app in (b, a50000*)"}, {"app=db"});
+  EXPECT_THAT(found(), ElementsAre(HasSubstr("matches no workload")));
+}
+
 // A thousand rules that differ in their labels are compared with few others.
 TEST_F(Lint, ManyRulesAreCompared) {
   for (int i = 0; i < 5000; ++i) {
