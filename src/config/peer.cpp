@@ -45,13 +45,18 @@ Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
 }  // namespace
 
 Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Policy& policy) {
+  return parse_test_peer(text, index_of(policy), true);
+}
+
+Result<policy::TestPeer> parse_test_peer(std::string_view text, const NetworkIndex& networks,
+                                         bool suggests) {
   const std::string_view trimmed = trim(text);
   if (trimmed.empty()) {
     return fail("this endpoint is empty",
                 "write labels as app=web,env=prod, or @host, @world, @NETWORK, or an address");
   }
   if (trimmed.starts_with('@')) {
-    auto entity = parse_entity(trimmed, index_of(policy));
+    auto entity = parse_entity(trimmed, networks, suggests);
     return entity ? Result<policy::TestPeer>(policy::TestPeer{*entity, std::nullopt})
                   : tl::unexpected(entity.error());
   }

@@ -61,7 +61,8 @@ std::vector<std::string> entity_names(const NetworkIndex& networks) {
 
 }  // namespace
 
-Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& networks) {
+Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& networks,
+                                    bool suggests) {
   if (text == "@host") {
     return policy::Entity{policy::Entity::Kind::host, 0};
   }
@@ -75,16 +76,16 @@ Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& n
     return fail(fmt::format("an entity must be a string of its own, not part of '{}'", text),
                 "write several peers as a list: [\"@host\", \"app=web\"]");
   }
+  std::string define = fmt::format("define it: [[network]] name = \"{}\"", text.substr(1));
   return fail(fmt::format("unknown network '{}'", text),
-              did_you_mean(text, entity_names(networks),
-                           fmt::format("define it: [[network]] name = \"{}\"", text.substr(1))));
+              suggests ? did_you_mean(text, entity_names(networks), std::move(define)) : define);
 }
 
 std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& text,
                                       const NetworkIndex& networks) {
   const std::string_view trimmed = trim(text.value);
   if (trimmed.starts_with('@')) {
-    auto entity = parse_entity(trimmed, networks);
+    auto entity = parse_entity(trimmed, networks, reader.reporter().suggests());
     if (!entity) {
       const auto offset = static_cast<std::size_t>(trimmed.data() - text.value.data());
       reader.reporter().error(reader.document().inside(*text.node, offset), entity.error());

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "trireme/config/peer.hpp"
 #include "words.hpp"
 
 namespace trireme::config {
@@ -197,7 +196,7 @@ std::optional<policy::TestPeer> PolicyReader::read_test_peer(const TableReader& 
   if (!written) {
     return std::nullopt;
   }
-  auto peer = parse_test_peer(written->value, policy_);
+  auto peer = parse_test_peer(written->value, networks_, reporter_.suggests());
   if (!peer) {
     reporter_.error(reader.where(*written), peer.error());
     return std::nullopt;

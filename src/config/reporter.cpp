@@ -39,8 +39,8 @@ void Reporter::warn(const policy::Finding& finding) {
 
 void Reporter::add(Diagnostic diagnostic) {
   errors_ += diagnostic.severity == Diagnostic::Severity::error ? 1U : 0U;
-  diagnostic.message = printable(std::move(diagnostic.message));
-  diagnostic.hint = printable(std::move(diagnostic.hint));
+  diagnostic.message = without_middle(printable(std::move(diagnostic.message)));
+  diagnostic.hint = without_middle(printable(std::move(diagnostic.hint)));
   // Keep the first error even after kMaxKept warnings, because valid() searches for it.
   const bool first_error = diagnostic.severity == Diagnostic::Severity::error && errors_ == 1;
   if (diagnostics_.size() < kMaxKept || first_error) {

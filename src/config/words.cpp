@@ -29,6 +29,26 @@ std::string printable(std::string text) {
   return escaped;
 }
 
+std::string without_middle(std::string text) {
+  constexpr std::size_t kBegin = 3000;
+  constexpr std::size_t kEnd = 1000;
+  if (text.size() <= kBegin + kEnd) {
+    return text;
+  }
+  const auto is_inside = [&text](std::size_t at) {
+    return (static_cast<unsigned char>(text[at]) & 0xC0U) == 0x80U;
+  };
+  std::size_t begin = kBegin;
+  while (begin > 0 && is_inside(begin)) {
+    --begin;
+  }
+  std::size_t end = text.size() - kEnd;
+  while (end < text.size() && is_inside(end)) {
+    ++end;
+  }
+  return text.substr(0, begin) + "…" + text.substr(end);
+}
+
 std::string lower_case(std::string_view text) {
   std::string lower(text);
   std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {

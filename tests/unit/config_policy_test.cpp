@@ -231,6 +231,34 @@ TEST(ParsePolicy, PlacesInALongLine) {
               ElementsAre(HasSubstr("policy.toml:1:" + column + ": error: unknown key 'x'")));
 }
 
+// A drop-in with a syntax error leaves thousands of rules without their networks.
+TEST(ParsePolicy, ManyUnknownNetworksAreNotAllCompared) {
+  std::string content = "[[network]]\nname='mirror'\ncidrs=['10.0.0.1']\n";
+  for (int i = 0; i < 101; ++i) {
+    content += "[[allow]]\nfrom='app=a" + std::to_string(i) + "'\nto='@miror'\n";
+  }
+  for (int i = 0; i < 5; ++i) {
+    content += "[[test]]\nfrom='@miror'\nto={app='a1'}\nexpect='allow'\n";
+  }
+  const auto lines = texts(parse_policy(content));
+  ASSERT_EQ(lines.size(), 106U);
+  EXPECT_THAT(lines.at(99), HasSubstr("did you mean '@mirror'?"));
+  EXPECT_THAT(lines.at(100), HasSubstr("define it: [[network]] name = \"miror\""));
+  EXPECT_THAT(lines.at(105), HasSubstr("define it: [[network]] name = \"miror\""));
+}
+
+TEST(ParsePolicy, LongValuesAreCutInMessages) {
+  std::string value;
+  for (int i = 0; i < 50'000; ++i) {
+    value += "é";
+  }
+  const auto lines = texts(parse_policy("[[allow]]\nfrom='*'\nto='*'\nports='x" + value + "'\n"));
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_LT(lines[0].size(), 5000U);
+  EXPECT_TRUE(policy::is_printable(lines[0]));
+  EXPECT_THAT(lines[0], HasSubstr("…"));
+}
+
 TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {
   std::string content;
   for (int i = 0; i < 3000; ++i) {
