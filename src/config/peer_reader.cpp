@@ -93,6 +93,14 @@ std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& tex
     }
     return *entity;
   }
+  // An IPv4 address could be a label key, so that it is a warning of lint.
+  if (trimmed.find(':') != std::string_view::npos && policy::Prefix::parse(trimmed)) {
+    reader.error(text, fmt::format("'{}' is an address, not a selector", trimmed),
+                 fmt::format("define a [[network]] with name = \"NAME\" and cidrs = [\"{}\"], and "
+                             "write \"@NAME\"",
+                             trimmed));
+    return std::nullopt;
+  }
   auto selector = policy::Selector::parse(text.value);
   if (!selector) {
     reader.reporter().error(reader.document().inside(*text.node, selector.error().offset),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The exact text of diagnostics.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -123,6 +124,16 @@ TEST(Diagnostics, Selectors) {
       of_rule("to = 'app'\n"),
       ElementsAre(
           "policy.toml:1:1: error: this rule has no 'from'; from = \"*\" matches every workload"));
+}
+
+TEST(Diagnostics, Ipv6AddressesAreNoSelectors) {
+  for (const char* address : {"fd00::/8", "2001:db8::1"}) {
+    EXPECT_THAT(of_rule(fmt::format("from = '*'\nto = '{}'\n", address)),
+                ElementsAre(fmt::format("policy.toml:3:6: error: '{0}' is an address, not a "
+                                        "selector; define a [[network]] with name = \"NAME\" and "
+                                        "cidrs = [\"{0}\"], and write \"@NAME\"",
+                                        address)));
+  }
 }
 
 TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
