@@ -16,8 +16,14 @@ policy::Vocabulary labels_of(const Host& host) {
       known.add(label.key, label.value);
     }
   }
-  for (const auto& [key, source] : host.docker.label_from) {
-    known.add(key, source);
+  // Of the labels of containers, only the keys can be in a file.
+  for (const auto& made : host.docker.label_from) {
+    known.add_key(made.first);
+  }
+  for (const std::string& key : host.docker.labels) {
+    if (!key.ends_with('*')) {
+      known.add_key(key);
+    }
   }
   return known;
 }

@@ -332,8 +332,11 @@ std::vector<std::pair<std::string, Text>> TableReader::texts(std::string_view ke
     if (const auto text = value.value_exact<std::string>()) {
       texts.emplace_back(std::string(name.str()), Text{*text, &value});
     } else {
-      reporter_->error(document_->at(value), fmt::format("'{}'{} must be a string, not {}",
-                                                         name.str(), in_title(), describe(value)));
+      reporter_->error(
+          document_->at(value),
+          fmt::format("'{}'{} must be a string, not {}", name.str(), in_title(), describe(value)),
+          value.is_table() ? "quote a key that contains dots: \"app.kubernetes.io/name\" = \"…\""
+                           : "put it in quotes");
     }
   }
   return texts;

@@ -72,6 +72,20 @@ TEST(LoadWarnings, LabelsOfIdentityFilesAreKnown) {
   }
 }
 
+// The source of label_from is no value of the label, and a key that containers have is no mistake.
+TEST(LoadWarnings, KeysOfContainersAreKnown) {
+  const auto of = [](const std::string& policy, const std::string& docker) {
+    return texts(parse({{"policy.toml", policy}}, {{"identity.toml", "[docker]\n" + docker}}));
+  };
+  const std::string made = "label_from = { team = 'com.docker.compose.project' }\n";
+  EXPECT_THAT(of("[[deny]]\nfrom = 'com.docker.compose.project'\nto = '*'\n", made), IsEmpty());
+  const std::string team = "[[deny]]\nfrom = 'team'\nto = 'app=team'\n";
+  EXPECT_THAT(of(team, ""), ElementsAre(HasSubstr("did you mean 'app=team'?")));
+  EXPECT_THAT(of(team, made), IsEmpty());
+  EXPECT_THAT(of(team, "labels = ['team']\n"), IsEmpty());
+  EXPECT_THAT(of(team, "labels = ['te*']\n"), testing::SizeIs(1));
+}
+
 TEST(Lint, FindsMoreThanALoad) {
   const Configuration configuration = parse_policy(
       "[[network]]\nname = 'unused'\ncidrs = ['10.0.0.0/8']\n[[allow]]\nfrom = 'app=web'\nto = "

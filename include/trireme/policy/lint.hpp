@@ -42,6 +42,8 @@ class Vocabulary {
  public:
   void add(const LabelSet& labels);
   void add(const std::string& key, const std::string& value);
+  /// A key whose values are not known.
+  void add_key(const std::string& key) { values_.try_emplace(key); }
   /// Whether any label has the key.
   [[nodiscard]] bool has_key(std::string_view key) const { return values_.contains(key); }
   /// Whether any label has the key and a value that the pattern matches.
