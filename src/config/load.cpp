@@ -12,6 +12,7 @@
 
 #include "parse.hpp"
 #include "root_reads.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/base/file.hpp"
 #include "trireme/config/file_set.hpp"
 #include "trireme/policy/expiry.hpp"
@@ -185,15 +186,23 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
 }
 
 std::vector<Diagnostic> expired_rules(const policy::Policy& policy, std::chrono::sys_seconds time) {
+  constexpr std::size_t kMost = 100;
   std::vector<Diagnostic> warnings;
+  std::size_t expired = 0;
   for (const policy::Rule& rule : policy.rules) {
-    if (policy::has_expired(rule, time)) {
+    if (policy::has_expired(rule, time) && ++expired <= kMost) {
       warnings.push_back({.severity = Diagnostic::Severity::warning,
                           .where = rule.where,
                           .message = fmt::format("this rule expired at {} and is not in force",
                                                  policy::text(*rule.until)),
                           .hint = "remove it"});
     }
+  }
+  if (expired > kMost) {
+    warnings.push_back({.severity = Diagnostic::Severity::warning,
+                        .where = {},
+                        .message = counted(expired - kMost, "more rule") + " expired",
+                        .hint = "remove these first"});
   }
   return warnings;
 }

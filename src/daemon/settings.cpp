@@ -20,6 +20,7 @@ constexpr std::chrono::milliseconds kQuiet(200);  // without a change, before a 
 constexpr std::chrono::seconds kPatience(1);      // reload after this even if files keep changing
 constexpr std::chrono::seconds kWriting(10);      // ... and even if a file is open for writing
 constexpr std::chrono::hours kNotice(1);          // before a deny rule expires
+constexpr std::size_t kMostRules = 100;  // that expire together have a line each in the log
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -243,13 +244,7 @@ Status Settings::take(config::Configuration configuration) {
     load_warnings_.push_back(diagnostic.text());
   }
   set_warnings(time);
-  to_announce_.clear();
-  for (const policy::Rule& rule : whole_policy_->rules) {
-    if (rule.until && rule.action == policy::Rule::Action::deny &&
-        rule.mode == policy::Mode::enforce) {
-      to_announce_.push_back(&rule);
-    }
-  }
+  find_rules_to_announce();
   announce_expiry(time);
   generation_++;
   loaded_ = std::chrono::system_clock::now();
@@ -262,18 +257,33 @@ void Settings::set_warnings(std::chrono::sys_seconds time) {
                          &config::Diagnostic::text);
 }
 
+void Settings::find_rules_to_announce() {
+  to_announce_.clear();
+  for (const policy::Rule& rule : whole_policy_->rules) {
+    if (rule.until && rule.action == policy::Rule::Action::deny &&
+        rule.mode == policy::Mode::enforce) {
+      to_announce_.push_back(&rule);
+    }
+  }
+}
+
 /// An expired deny rule opens what it denied, so it is announced while there is time to renew it.
 void Settings::announce_expiry(std::chrono::sys_seconds time) {
-  std::erase_if(to_announce_, [time](const policy::Rule* rule) {
+  std::size_t announced = 0;
+  std::erase_if(to_announce_, [time, &announced](const policy::Rule* rule) {
     if (time < *rule->until - kNotice) {
       return false;
     }
-    if (time < *rule->until) {
+    if (time < *rule->until && ++announced <= kMostRules) {
       spdlog::warn("{} expires at {}: what it denies is then decided without it", rule->text(),
                    policy::text(*rule->until));
     }
     return true;
   });
+  if (announced > kMostRules) {
+    spdlog::warn("{} will expire within an hour",
+                 counted(announced - kMostRules, "more deny rule"));
+  }
 }
 
 Status Settings::look_at_clock() {
@@ -288,12 +298,20 @@ Status Settings::look_at_clock() {
       return applied;
     }
   }
+  std::size_t changed = 0;
   for (const policy::Rule& rule : whole_policy_->rules) {
-    if (rule.until && policy::has_expired(rule, time) != (*rule.until <= period_.begin)) {
+    if (rule.until && policy::has_expired(rule, time) != (*rule.until <= period_.begin) &&
+        ++changed <= kMostRules) {
       spdlog::warn("{} {}: its until is {}", rule.text(),
                    policy::has_expired(rule, time) ? "has expired" : "is in force again",
                    policy::text(*rule.until));
     }
+  }
+  if (changed > kMostRules) {
+    spdlog::warn("{} expired, or are in force again", counted(changed - kMostRules, "more rule"));
+  }
+  if (time < period_.begin) {
+    find_rules_to_announce();  // the clock was set back: what was announced was announced too early
   }
   policy_ = std::move(policy);
   period_ = policy::period_of(*whole_policy_, time);

@@ -112,6 +112,7 @@ class Settings {
   Status use(config::Configuration files);
   Status take(config::Configuration configuration);
   void set_warnings(std::chrono::sys_seconds time);
+  void find_rules_to_announce();
   void announce_expiry(std::chrono::sys_seconds time);
 
   std::string directory_;

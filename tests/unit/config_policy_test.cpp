@@ -186,6 +186,17 @@ TEST(ParsePolicy, AnExpiredRuleIsReadAndTested) {
   EXPECT_THAT(configuration.policy.rules, testing::SizeIs(1));
 }
 
+TEST(ParsePolicy, ManyExpiredRulesAreCounted) {
+  std::string content;
+  for (int i = 0; i < 150; ++i) {
+    content += "[[allow]]\nfrom='app=a'\nto='app=b'\nports='tcp/" + std::to_string(i + 1) +
+               "'\nuntil=2000-01-01T00:00:00Z\n";
+  }
+  const auto warnings = expired_rules(parse_policy(content).policy, policy::now());
+  ASSERT_EQ(warnings.size(), 101U);
+  EXPECT_EQ(warnings.back().text(), "warning: 50 more rules expired; remove these first");
+}
+
 TEST(ParsePolicy, CountsAreBounded) {
   std::string content;
   for (int i = 0; i < 65536; ++i) {
