@@ -109,20 +109,27 @@ std::string beyond_name(const Peer& peer, const Words& words, const std::string&
     return "every workload";
   }
   const auto& keys = known.keys_of(value);
+  std::string beyond;
   for (const Requirement& requirement : selector.requirements()) {
     if (!keys.contains(requirement.key)) {
       continue;
     }
-    if (requirement.op == Operator::exists) {
-      return fmt::format("every {}", requirement.key);
+    if (requirement.op == Operator::exists && beyond.empty()) {
+      beyond = fmt::format("every {}", requirement.key);
+    }
+    if (requirement.op != Operator::in) {
+      continue;
     }
     const auto other = std::ranges::find_if_not(
         requirement.values, [&words](const auto& item) { return is_named(item, words); });
-    if (requirement.op == Operator::in && other != requirement.values.end()) {
-      return fmt::format("{}={}", requirement.key, *other);
+    if (other == requirement.values.end()) {
+      return {};  // whatever the other conditions are, they only narrow it
+    }
+    if (beyond.empty()) {
+      beyond = fmt::format("{}={}", requirement.key, *other);
     }
   }
-  return {};
+  return beyond;
 }
 
 void check_side(const Rule& rule, const char* side, const std::vector<Peer>& peers,

@@ -380,6 +380,11 @@ TEST_F(Lint, RulesWiderThanTheirName) {
   }
   EXPECT_THAT(of("updates over https", {"app=web"}, {"@world"}, {tcp(443)}), IsEmpty());
   EXPECT_THAT(of("web to the world", {"app=web"}, {"@world"}), IsEmpty());
+  known_.add("tier", "web");
+  EXPECT_THAT(of("web to db", {"app=shop, tier=web"}, {"app=db"}), IsEmpty())
+      << "another workload has app=web";
+  EXPECT_THAT(of("web to db", {"app, tier=web"}, {"app=db"}), IsEmpty());
+  EXPECT_THAT(of("web to db", {"app=shop, tier"}, {"app=db"}), testing::SizeIs(1));
   known_.add("app", "redis");
   EXPECT_THAT(of("web to redis", {"app=web"}, {"app=redis"}), IsEmpty())
       << "a label, not a service";
