@@ -13,6 +13,7 @@ MEANING = {
     "COMMAND": "true",
     "CMD": "true",
     "COPY": "/etc/trireme",
+    "DIR": "/etc/trireme",
     "UNIT": "trireme",
     "LABELS": "app=nginx",
     "NAME": "example.org",
@@ -29,17 +30,26 @@ COMPLETED = {
 }
 # Names of commands that are not command lines.
 MENTIONED = {
+    "apt purge",
     "docker exec",
     "docker network create",
     "docker run",
+    "journalctl -x",
     "systemctl stop",
+    "trirectl explain",
+    "trirectl help [COMMAND]",
     "trirectl pki issue",
+    "trirectl policy apply",
+    "trirectl policy confirm",
     "trirectl policy explain",
+    "trirectl policy rollback",
     "trirectl quarantine",
     "trirectl release",
     "trirectl unit-gate",
+    "triremed --state-dir",
 }
 ELSEWHERE = {
+    "trirectl policy apply DIR [--confirm 60s]": "test_apply.py",
     "cmake --install build/release && systemctl daemon-reload": "how a lab is made",
     "apt-get purge trireme": "test_package.py",
     "apt-get remove trireme": "test_package.py",
