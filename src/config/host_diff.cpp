@@ -94,6 +94,9 @@ std::vector<std::string> differing_settings(const Host& before, const Host& afte
   compare(lines, "[host] labels", before.labels.text(), after.labels.text());
   compare(lines, "[host] peers", joined(before.peers), joined(after.peers));
   compare(lines, "[host] nat", joined(before.nat), joined(after.nat));
+  compare(lines, "[host] acknowledge",
+          joined(Lines(before.acknowledge.begin(), before.acknowledge.end())),
+          joined(Lines(after.acknowledge.begin(), after.acknowledge.end())));
   compare(lines, "[trust] certificate", before.trust.certificate, after.trust.certificate);
   compare(lines, "[trust] key", before.trust.key, after.trust.key);
   compare(lines, "[trust] psk_file", before.trust.psk_file, after.trust.psk_file);

@@ -13,6 +13,7 @@
 
 #include "../../src/config/shape.hpp"
 #include "config_support.hpp"
+#include "trireme/config/host_diff.hpp"
 
 namespace trireme::config {
 namespace {
@@ -283,6 +284,22 @@ TEST_P(Schemas, CorporaAndShippedFiles) {
 INSTANTIATE_TEST_SUITE_P(Files, Schemas, testing::Bool(), [](const auto& info) {
   return std::string(info.param ? "Identity" : "Policy");
 });
+
+// A key that is added to the table must not be missing in `policy diff`.
+TEST(Shapes, EverySettingOfIdentityIsCompared) {
+  for (const Key& section : identity_shape().top.keys) {
+    if (section.type != Key::Type::section) {
+      continue;
+    }
+    for (const Key& key : section.section->keys) {
+      const std::string value =
+          key.words.empty() ? std::string(key.example) : "'" + key.words.back() + "'";
+      const std::string file = fmt::format("[{}]\n{} = {}\n", section.name, key.name, value);
+      EXPECT_THAT(differing_settings(Host(), parse_identity(file).host), testing::SizeIs(1))
+          << file;
+    }
+  }
+}
 
 /// What the schemas reject beyond keys, types and words.
 TEST(SchemaRejects, WhatTheReaderRejects) {
