@@ -21,10 +21,12 @@ std::string ports_text(const json& ports) {
   return text.empty() ? "-" : text;
 }
 
+/// "shop.service (app=shop)", "@host [127.0.0.1]"
 std::string named_end(const json& end) {
   const std::string workload = end.value("workload", "");
-  const std::string text = end_text(end);
-  return workload.empty() ? text : fmt::format("{} ({})", workload, text);
+  return workload.empty() ? end_text(end)
+                          : fmt::format("{} ({})", printable(workload),
+                                        labels_text(end.value("labels", json::object())));
 }
 
 void print_candidates(const json& candidates) {
