@@ -8,6 +8,7 @@
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "table.hpp"
+#include "trireme/config/file_set.hpp"
 #include "trireme/control/methods.hpp"
 
 namespace trireme::cli {
@@ -173,11 +174,19 @@ std::vector<std::string> not_in_force(const json& policy) {
       problems.push_back("not in force: " + diagnostic.text());
     }
   }
-  if (problems.empty() && policy::hex(configuration.policy.digest) != policy.value("digest", "")) {
-    problems.push_back(
-        fmt::format("not in force: the policy in {} differs from the one that was loaded {}",
-                    directory, policy.value("loaded", "?")));
+  if (!problems.empty()) {
+    return problems;
   }
+  const config::Digests on_disk = config::digests_of(config::files_of(configuration));
+  const auto check_digest = [&](const char* what, const std::string& digest, const char* key) {
+    if (digest != policy.value(key, "")) {
+      problems.push_back(
+          fmt::format("not in force: the {} in {} differs from the one that was loaded {}", what,
+                      directory, policy.value("loaded", "?")));
+    }
+  };
+  check_digest("policy", on_disk.policy, "digest");
+  check_digest("identity", on_disk.identity, "identity_digest");
   return problems;
 }
 
