@@ -256,7 +256,7 @@ struct Basis {
 
 void print_text(const policy::PolicyDiff& diff, const DiffOptions& options, const Basis& basis) {
   for (const std::string& note : basis.notes) {
-    fmt::print(stderr, "trirectl: {}\n", printable(note));
+    fmt::print(stderr, "{}\n", fit("trirectl: " + printable(note), 4));
   }
   const bool is_quiet = diff.settings.empty() && diff.access.empty() && diff.identity.empty() &&
                         diff.live.denied == 0 && diff.seen.denied == 0;

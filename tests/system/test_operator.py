@@ -788,6 +788,10 @@ class Operator(HostCase):
             ["flows", "--summary", "--verbose"],
             ["policy", "explain", "--from", ends[1], "--to", ends[0], "--port", "tcp/7111"],
             ["policy", "diff", directory],
+            ["policy", "diff", directory, "--seen", "1h"],
+            ["policy", "history"],
+            ["policy", "lint", directory],
+            ["rules"],
             [
                 "policy",
                 "explain",
@@ -937,6 +941,19 @@ class Operator(HostCase):
         nobody = self.host.run([TRIRECTL, "--runtime-dir", "/nowhere", "status", "--check"])
         self.assertEqual((nobody.returncode, nobody.stdout), (1, ""))
         self.assertIn("cannot reach trireme", nobody.stderr)
+        # Valid files that the daemon has not read yet, the identity's too.
+        self.host.explicit_reload("")
+        self.addCleanup(self.host.write, "identity.toml", "")
+        lines = []
+        for number in range(20):  # the daemon reads a file 0.2 s after it was saved
+            self.host.write("identity.toml", f'[host]\nlabels = {{ zone = "z{number}" }}\n')
+            lines = problems()
+            if lines:
+                break
+        self.assertTrue(lines)
+        self.assertRegex(lines[0], r"^not in force: the identity in \S+ differs from the one")
+        self.host.must([TRIRECTL, "reload"])
+        self.assertEqual(self.host.trirectl("status", "--check").returncode, 0)
 
     def test_options_may_come_before_the_subcommand(self):
         status = json.loads(self.host.must([TRIRECTL, "--json", "status"]))
