@@ -211,7 +211,8 @@ void print_key_warnings(const config::Configuration& configuration) {
   }
 }
 
-/// The flows of --seen: those in the daemon's memory, and in the journal from before its start.
+/// The flows of --seen: those in the daemon's memory, samples of allowed ones included, and in the
+/// journal from before its start.
 struct Seen {
   std::vector<policy::SeenFlow> flows;
   std::string problem;  // why the journal was not read; empty if it was
@@ -222,7 +223,7 @@ Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
   if (!status) {
     return tl::unexpected(status.error());
   }
-  auto recent = recent_flows(globals, {{"since", seconds}});
+  auto recent = recent_flows(globals, {{"since", seconds}, {"all", true}});
   if (!recent) {
     return tl::unexpected(recent.error());
   }

@@ -52,7 +52,7 @@ int draw(const Globals& globals, const std::string& format) {
     return report(globals, policy.error());
   }
   auto present = present_parties(globals);
-  auto seen = recent_flows(globals, json::object());
+  auto seen = recent_flows(globals, {{"all", true}});
   const auto live = live_flows(globals);
   if (!present || !seen || !live) {
     return report(globals, !present ? present.error() : !seen ? seen.error() : live.error());

@@ -643,7 +643,7 @@ class Operator(HostCase):
             ("allow", "tcp/7109"), [(use["verdict"], use["ports"]) for use in edge["did"]]
         )
         dot = self.host.must([TRIRECTL, "policy", "graph"])
-        self.assertRegex(dot, r'label="tcp/7109\n(?:.*\n)*?allow tcp/7109 x1')
+        self.assertRegex(dot, r'label="tcp/7109\n(?:.*\n)*?allow tcp/7109 x\d')
         self.assertIn("<svg", self.host.must([TRIRECTL, "policy", "graph", "--format", "svg"]))
         none = self.host.run(
             ["env", "PATH=/nowhere", TRIRECTL, "policy", "graph", "--format", "svg"]
@@ -678,6 +678,37 @@ class Operator(HostCase):
             AUDIT + '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7122"]\n'
         )
         self.assertEqual(verdicts(), {"allow"})
+
+    def test_allowed_flows_that_were_seen_are_drawn_and_replayed(self):
+        """No connection is open, and no rule logs them."""
+        self.host.explicit_reload(
+            '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7123"]\n'
+        )
+        self.served("app=db", 7123)
+        web = self.host.labelled("app=web")
+        self.assert_allowed(web.exchange("tcp", "127.0.0.1", 7123))
+        waiting.until(lambda: self.flows("--all", "--port", "7123"), "the sample")
+        waiting.until(lambda: not self.flows("--live", "--port", "7123"), "it is closed")
+        drawn = [
+            use["verdict"]
+            for edge in self.json("policy", "graph")["edges"]
+            for use in edge["did"]
+            if use["ports"] == "tcp/7123"
+        ]
+        self.assertEqual(drawn, ["allow"])
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        open(directory + "/policy.toml", "w", encoding="utf-8").close()
+        done = self.host.trirectl("policy", "diff", directory, "--seen", "1h", "--json")
+        found = json.loads(done.stdout)
+        self.assertEqual(found["live_flows_cut"], 0)
+        self.assertEqual(
+            [
+                (cut["from"]["text"], cut["to"]["text"], cut["reason"])
+                for cut in found["seen"]["cuts"]
+                if cut["port"] == "tcp/7123"
+            ],
+            [("app=web", "app=db", "no rule allows it")],
+        )
 
     def assert_page_is_searched(self, page):
         """In a browser, from disk: a search shows only the matching lines."""
