@@ -216,6 +216,7 @@ class Service(LabCase):
             ("TRIREME_DESTINATION", "app=seen"),
             ("TRIREME_REASON", "no rule allows it"),
             ("TRIREME_PROTOCOL", "tcp"),
+            ("TRIREME_POLICY", self.lab.status()["policy"]["digest"][:16]),
         ):
             self.assertIn(word, entry[field])
         self.lab.must("systemctl stop seen.scope")
