@@ -145,6 +145,20 @@ Status Enforcer::learn(const std::vector<names::Answer>& answers) {
   return write_names(change.written, change.gone);
 }
 
+void Enforcer::observe(const std::vector<names::Answer>& answers) {
+  if (version_->policy->mode != policy::Mode::audit) {
+    return;
+  }
+  for (const names::Answer& answer : answers) {
+    if (knows_name(answer.name)) {
+      continue;
+    }
+    for (const names::ResolvedAddress& resolved : answer.addresses) {
+      seen_names_.add(resolved.address, answer.name);
+    }
+  }
+}
+
 Status Enforcer::end_names() {
   const auto now = NameBook::Clock::now();
   const std::vector<Address> due = version_->names.due(now);
@@ -242,7 +256,12 @@ std::vector<std::size_t> Enforcer::named_networks(const Address& address) const 
 }
 
 std::vector<std::string> Enforcer::names(const Address& address) const {
-  return version_->names.names(address);
+  std::vector<std::string> known = version_->names.names(address);
+  const std::string* seen = known.empty() ? seen_names_.find(address) : nullptr;
+  if (seen != nullptr) {
+    known.push_back(*seen);
+  }
+  return known;
 }
 
 std::map<Address, std::vector<std::string>> Enforcer::all_names() const {

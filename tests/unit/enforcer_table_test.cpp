@@ -439,6 +439,10 @@ TEST_F(EnforcerTable, AnswersHaveAHookOncePolicyHasNames) {
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
   EXPECT_TRUE(has_hook()) << "deleting it would drop packets that wait in queues";
   EXPECT_EQ(keys(datapath::sets().answers).size(), 0U);
+  const auto audit = std::make_shared<policy::Policy>();
+  audit->mode = policy::Mode::audit;
+  ASSERT_TRUE(apply(audit));
+  EXPECT_EQ(keys(datapath::sets().answers).size(), 2U) << "names are observed";
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>(named)));
   ASSERT_TRUE(enforcer_->repair());
   EXPECT_TRUE(has_hook());
