@@ -215,7 +215,8 @@ void print_key_warnings(const config::Configuration& configuration) {
 /// journal from before its start.
 struct Seen {
   std::vector<policy::SeenFlow> flows;
-  std::string problem;  // why the journal was not read; empty if it was
+  std::string problem;      // why the journal was not read; empty if it was
+  bool is_partial = false;  // a part of the time is before the daemon's start
 };
 
 Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
@@ -227,11 +228,12 @@ Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
   if (!recent) {
     return tl::unexpected(recent.error());
   }
-  Seen seen{.flows = std::move(*recent), .problem = {}};
+  Seen seen{.flows = std::move(*recent), .problem = {}, .is_partial = false};
   const std::chrono::seconds uptime(status->value("uptime_seconds", std::uint64_t{0}));
   if (uptime >= std::chrono::seconds(seconds)) {
     return seen;
   }
+  seen.is_partial = true;
   const auto now = std::chrono::system_clock::now();
   auto logged = journal_flows(now - std::chrono::seconds(seconds), now - uptime);
   if (logged) {
@@ -341,6 +343,9 @@ Compared compare(const Globals& globals, const config::Configuration& configurat
     if (!seen->problem.empty()) {
       basis.notes.push_back("flows from before the daemon's start were not compared: " +
                             seen->problem);
+    } else if (seen->is_partial) {
+      basis.notes.emplace_back(
+          "allowed flows from before the daemon's start are not known, and were not compared");
     }
   }
   const auto now = policy::now();

@@ -296,6 +296,10 @@ class Changes(LabCase):
                 self.assertEqual(self.lab.must("trirectl flows --json --port 7403"), "")
             seen = self.diff("--seen", "1h")["seen"]
             self.assertEqual((seen["seconds"], seen["journal"]), (3600, "read"))
+            self.assertIn(
+                "allowed flows from before the daemon's start are not known",
+                self.lab.sh("trirectl policy diff /srv/next --seen 1h").stderr,
+            )
             cuts = [cut for cut in seen["cuts"] if cut["port"] == "tcp/7403"]
             self.assertEqual(
                 {(cut["from"]["text"], cut["to"]["text"]) for cut in cuts},
