@@ -14,6 +14,7 @@
 #include "first_start.hpp"
 #include "kept_holds.hpp"
 #include "trireme/base/counted.hpp"
+#include "trireme/base/disk.hpp"
 #include "trireme/base/journal.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
@@ -158,17 +159,24 @@ Status Daemon::assemble() {
 
 /// Quarantine orders of the last daemon apply from the start.
 void Daemon::recall_holds() {
-  constexpr const char* kTopic = "quarantine orders";
-  auto holds = read_holds(options_.runtime_dir);
-  problems_.note(
-      kTopic,
-      holds ? Status{} : fail("those of the earlier daemon are lost: " + holds.error().message));
+  auto holds = read_holds(options_.state_dir);
+  if (!holds) {
+    // The next change would overwrite it.
+    const std::string aside = holds_file(options_.state_dir) + ".damaged";
+    std::ignore = Disk().rename(holds_file(options_.state_dir), aside);
+    problems_.note(
+        "earlier quarantine orders",
+        fail("those for workloads that do not run now are lost: " + holds.error().message,
+             "see " + aside + ", and give them again with 'trirectl quarantine'"));
+  }
   registry_->set_holds(holds ? std::move(*holds) : std::vector<workload::Hold>());
   registry_->on_holds = [this] {
-    const Status kept = keep_holds(options_.runtime_dir, registry_->holds());
-    problems_.note(
-        kTopic,
-        kept ? Status{} : fail("a restart of the daemon would end them: " + kept.error().message));
+    Status kept = keep_holds(options_.state_dir, registry_->holds());
+    problems_.note("quarantine orders",
+                   kept ? Status{}
+                        : fail("the last change is not saved, and a reboot would undo it: " +
+                               kept.error().message));
+    return kept;
   };
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "trireme/base/disk.hpp"
 #include "trireme/base/file.hpp"
 
 namespace trireme::daemon {
@@ -12,10 +13,6 @@ namespace {
 
 using nlohmann::json;
 using workload::Hold;
-
-std::string holds_file(const std::string& runtime_dir) {
-  return runtime_dir + "/holds.json";
-}
 
 /// Throws json::exception on missing keys and wrong types.
 Hold from_json(const json& item) {
@@ -36,7 +33,11 @@ Hold from_json(const json& item) {
 
 }  // namespace
 
-Status keep_holds(const std::string& runtime_dir, const std::vector<Hold>& holds) {
+std::string holds_file(const std::string& state_dir) {
+  return state_dir + "/holds.json";
+}
+
+Status keep_holds(const std::string& state_dir, const std::vector<Hold>& holds) {
   json list = json::array();
   for (const Hold& hold : holds) {
     list.push_back({{"name", hold.name},
@@ -49,12 +50,12 @@ Status keep_holds(const std::string& runtime_dir, const std::vector<Hold>& holds
                     {"since", hold.since}});
   }
   // Names come from Docker and systemd: replace invalid UTF-8 instead of throwing.
-  return replace_file(holds_file(runtime_dir),
-                      list.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
+  return Disk().replace(holds_file(state_dir),
+                        list.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
 }
 
-Result<std::vector<Hold>> read_holds(const std::string& runtime_dir) {
-  const std::string path = holds_file(runtime_dir);
+Result<std::vector<Hold>> read_holds(const std::string& state_dir) {
+  const std::string path = holds_file(state_dir);
   const auto content = read_file(path);
   if (!content) {
     return content.error().code == ENOENT ? Result<std::vector<Hold>>({})

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <string_view>
 #include <utility>
 
 #include "registry_key.hpp"
@@ -17,6 +18,7 @@ namespace trireme::workload {
 namespace {
 
 constexpr std::size_t kMostHolds = 4096;
+constexpr std::string_view kOrderedBy = "ordered by ";
 
 }  // namespace
 
@@ -36,7 +38,33 @@ bool Hold::covers(const Workload& workload) const {
 }
 
 std::string Hold::text() const {
-  return fmt::format("ordered by {} at {}{}{}", by, since, why.empty() ? "" : ": ", why);
+  return fmt::format("{}{} at {}{}{}", kOrderedBy, by, since, why.empty() ? "" : ": ", why);
+}
+
+std::optional<Hold> Hold::of(const Workload& workload) {
+  constexpr std::string_view kAt = " at ";
+  constexpr std::size_t kTimeLength = std::string_view("2026-01-31T12:00:00Z").size();
+  const std::size_t begin = workload.reason.find(kOrderedBy);
+  if (workload.state != State::quarantined || begin == std::string::npos ||
+      (begin != 0 && !workload.reason.starts_with(kNotShut))) {
+    return std::nullopt;
+  }
+  const std::string order = workload.reason.substr(begin + kOrderedBy.size());
+  const std::size_t at = order.find(kAt);
+  if (at == std::string::npos || order.size() < at + kAt.size() + kTimeLength) {
+    return std::nullopt;
+  }
+  const std::string rest = order.substr(at + kAt.size() + kTimeLength);
+  Hold hold{.name = workload.name,
+            .kind = workload.kind,
+            .cgroup_path = workload.cgroup_path,
+            .cgroup_id = workload.cgroup_id,
+            .container_id = workload.container_id,
+            .by = order.substr(0, at),
+            .why = rest.starts_with(": ") ? rest.substr(2) : "",
+            .since = order.substr(at + kAt.size(), kTimeLength)};
+  return hold.text() == workload.reason.substr(begin) ? std::optional(std::move(hold))
+                                                      : std::nullopt;
 }
 
 const Hold* Registry::hold_on(const Workload& workload) const {
@@ -55,10 +83,8 @@ void Registry::set_holds(std::vector<Hold> holds) {
   holds_ = std::move(holds);
 }
 
-void Registry::note_holds() const {
-  if (on_holds) {
-    on_holds();
-  }
+Status Registry::note_holds() const {
+  return on_holds ? on_holds() : Status{};
 }
 
 Status Registry::hold(const std::string& name, const std::string& by, const std::string& why) {
@@ -88,9 +114,18 @@ Status Registry::hold(const std::string& name, const std::string& by, const std:
   const std::string text = holds_.back().text();
   spdlog::warn("workload {}: quarantined, {}", name, loggable(text));
   // If it is quarantined already, that reason stays in effect, with its own end.
-  const Status blocked = known->state == State::enforced ? block(*known, text) : Status{};
-  note_holds();
-  return blocked;
+  const Status blocked = known->state == State::enforced       ? block(*known, text)
+                         : known->reason.starts_with(kNotShut) ? Status(fail(known->reason))
+                                                               : Status{};
+  const Status saved = note_holds();
+  if (!blocked) {
+    return fail("not all traffic of " + name + " is dropped yet: " + blocked.error().message,
+                "the order stays; 'trirectl status' shows whether the problem remains");
+  }
+  return saved
+             ? Status{}
+             : fail(name + " is quarantined, but the order is not saved: " + saved.error().message,
+                    "a reboot would end it, and so can a restart of the daemon");
 }
 
 Status Registry::end_hold(const std::string& name, const std::string& by) {
@@ -113,11 +148,13 @@ Status Registry::end_hold(const std::string& name, const std::string& by) {
     }
   }
   holds_.erase(ended);
-  note_holds();
   spdlog::warn("workload {}: released by {}", name, loggable(by));
   for (Workload& workload : concerned) {
     restore(std::move(workload));
   }
+  // Last: if the daemon is killed before, the saved order applies again. In the other sequence, a
+  // record would remain that tells of an order which nobody could end.
+  std::ignore = note_holds();
   return {};
 }
 
@@ -143,7 +180,17 @@ void Registry::restore(Workload workload) {
 void Registry::end_hold_of(const Workload& workload) {
   if (workload.kind == Kind::process &&
       std::erase_if(holds_, [&](const Hold& hold) { return hold.covers(workload); }) > 0) {
-    note_holds();
+    std::ignore = note_holds();
+  }
+}
+
+/// Adds the order that the record of a workload tells of: the earlier daemon was killed before it
+/// saved the order, or could not save it.
+void Registry::recall_hold(const Workload& workload) {
+  auto hold = Hold::of(workload);
+  if (hold && hold_on(workload) == nullptr) {
+    holds_.push_back(std::move(*hold));
+    std::ignore = note_holds();
   }
 }
 
@@ -155,7 +202,7 @@ void Registry::forget_stale_holds() {
            });
   });
   if (stale > 0) {
-    note_holds();
+    std::ignore = note_holds();
   }
 }
 

@@ -67,6 +67,7 @@ Result<std::size_t> Registry::recover() {
     if (record) {
       workload = std::move((*record)->workload);
       workload.cgroup_id = *id;
+      recall_hold(workload);
       find_places_again(tree_, workload, (*record)->places,
                         workload.state == State::enforced || is_only_held(workload));
     } else {

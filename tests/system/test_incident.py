@@ -174,7 +174,9 @@ class UnitsAndContainers(LabCase):
         )
         self.lab.must("systemctl stop shop")
         waiting.until(lambda: self.holds() == {"shop.service": False}, "it is held, but not live")
-        self.lab.must("systemctl restart trireme")
+        self.lab.must("systemctl stop trireme && trirectl flush && rm -rf /run/trireme")
+        self.lab.start_trireme()  # the state after a reboot
+        self.assertEqual(self.holds(), {"shop.service": False})
         self.lab.sh("systemctl reset-failed; systemctl start shop")
         self.assertEqual(self.lab.ask(6001, "app=shop"), "")
         self.assertEqual(self.lab.end_prober(prober), 0)

@@ -25,7 +25,13 @@ class HoldsTest : public test::CgroupTest {
   }
   void open() {
     registry_ = std::make_unique<Registry>(*tree_, kernel_);
-    registry_->on_holds = [this] { saved_ = registry_->holds(); };
+    registry_->on_holds = [this]() -> Status {
+      if (is_disk_full_) {
+        return fail("no space left on device");
+      }
+      saved_ = registry_->holds();
+      return {};
+    };
   }
   /// Restarts the daemon with the same cgroups, the saved orders and an empty kernel table.
   void restart() {
@@ -69,6 +75,7 @@ class HoldsTest : public test::CgroupTest {
   test::FakeEnforcement kernel_;
   std::unique_ptr<Registry> registry_;
   std::vector<Hold> saved_;
+  bool is_disk_full_ = false;
 };
 
 TEST_F(HoldsTest, AHeldWorkloadIsQuarantinedWithWhoAndWhy) {
@@ -146,6 +153,56 @@ TEST_F(HoldsTest, AnOrderThatTheRecordsDoNotKnowApplies) {
              .since = "2026-01-31T12:00:00Z"}};
   restart();
   EXPECT_EQ(in_kernel(path), 0U);
+}
+
+/// The daemon was killed between the effect and the order's file, or could not write it.
+TEST_F(HoldsTest, AnOrderThatOnlyTheRecordsKnowApplies) {
+  const std::string path = make("web.scope");
+  ASSERT_TRUE(registry_->enrol(process(path)));
+  is_disk_full_ = true;
+  const Status unsaved = registry_->hold("web.scope", "alice", "reads: a lot");
+  ASSERT_FALSE(unsaved);
+  EXPECT_THAT(unsaved.error().message, HasSubstr("is quarantined, but the order is not saved"));
+  EXPECT_EQ(in_kernel(path), 0U) << "it applies at once";
+  is_disk_full_ = false;
+  restart();
+  ASSERT_THAT(saved_, SizeIs(1));
+  EXPECT_EQ(saved_.front().by, "alice");
+  EXPECT_EQ(saved_.front().why, "reads: a lot");
+  EXPECT_TRUE(registry_->enrol(process(path)));
+  EXPECT_EQ(in_kernel(path), 0U);
+  ASSERT_TRUE(registry_->end_hold("web.scope", "alice"));
+  EXPECT_NE(in_kernel(path), 0U);
+}
+
+TEST_F(HoldsTest, AnOrderIsInItsFileUntilItsEndIsInEffect) {
+  const std::string path = make("web.scope");
+  ASSERT_TRUE(registry_->enrol(process(path)));
+  ASSERT_TRUE(registry_->hold("web.scope", "alice", ""));
+  policy::Number number = 0;
+  registry_->on_holds = [&]() -> Status {
+    number = in_kernel(path);
+    return {};
+  };
+  ASSERT_TRUE(registry_->end_hold("web.scope", "alice"));
+  EXPECT_NE(number, 0U)
+      << "otherwise a daemon that is killed here leaves it in quarantine for ever";
+}
+
+TEST_F(HoldsTest, OtherReasonsAreNoOrders) {
+  Workload workload;
+  workload.state = State::quarantined;
+  for (const char* reason : {"", "ordered by", "ordered by alice", "ordered by alice at noon",
+                             "waiting, ordered by alice at 2026-01-31T12:00:00Z",
+                             "ordered by alice at 2026-01-31T12:00:00Z, or so"}) {
+    workload.reason = reason;
+    EXPECT_FALSE(Hold::of(workload)) << reason;
+  }
+  workload.reason = "NOT SHUT (no memory): ordered by alice at 2026-01-31T12:00:00Z: x";
+  ASSERT_TRUE(Hold::of(workload));
+  EXPECT_EQ(Hold::of(workload)->text(), "ordered by alice at 2026-01-31T12:00:00Z: x");
+  workload.state = State::enforced;
+  EXPECT_FALSE(Hold::of(workload));
 }
 
 TEST_F(HoldsTest, AUnitThatStartsAgainIsStillHeld) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "trireme/workload/workload.hpp"
@@ -27,6 +28,9 @@ struct Hold {
   /// Workload::reason of a workload that is quarantined only because of this order: "ordered by
   /// alice at 2026-01-31T12:00:00Z: why".
   [[nodiscard]] std::string text() const;
+  /// The order that Workload::reason is the text() of, if the workload is in quarantine because of
+  /// one.
+  [[nodiscard]] static std::optional<Hold> of(const Workload& workload);
 };
 
 }  // namespace trireme::workload

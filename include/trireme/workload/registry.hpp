@@ -89,8 +89,9 @@ class Registry {
 
   /// Quarantines a live workload by order of the user `by`, until end_hold(): whatever its source
   /// reports and the configuration says, and when a unit or container starts again. `by` and `why`
-  /// must be printable. If the kernel refuses, the order stays and the error is returned. Errors
-  /// without an order: no workload has this name, or it is unenforced or already held.
+  /// must be printable. If the kernel refuses, or the order cannot be saved, the order stays and
+  /// the error is returned. Errors without an order: no workload has this name, or it is unenforced
+  /// or already held.
   Status hold(const std::string& name, const std::string& by, const std::string& why);
   /// Ends the order for the workload of this name, which need not be live, at the request of the
   /// user `by`. The workload is enforced again unless it is quarantined for another reason too. Its
@@ -100,10 +101,11 @@ class Registry {
   [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
   /// The order that covers the workload; null if there is none.
   [[nodiscard]] const Hold* hold_on(const Workload& workload) const;
-  /// The orders of an earlier daemon. Must be called before recover().
+  /// The orders of an earlier daemon. Must be called before recover(), which adds those that only
+  /// the records of their workloads tell of.
   void set_holds(std::vector<Hold> holds);
-  /// Called after each change of holds().
-  std::function<void()> on_holds;
+  /// Called after each change of holds(). Error: the change could not be saved.
+  std::function<Status()> on_holds;
 
   /// Updates the warnings about the workload (capabilities of its process, labels that do not fit a
   /// token) and checks the network namespaces of its processes. For use after trirun's exec and
@@ -171,9 +173,10 @@ class Registry {
   void forget(const std::string& key);
   [[nodiscard]] bool is_only_held(const Workload& workload) const;
   void restore(Workload workload);
+  void recall_hold(const Workload& workload);
   void end_hold_of(const Workload& workload);
   void forget_stale_holds();
-  void note_holds() const;
+  Status note_holds() const;
 
   static constexpr std::size_t kExamined = 64;  // processes to look at when checking one workload
 
