@@ -89,10 +89,10 @@ void Source::decide_by_labels(Container& container, Network network) {
 void Source::leave_to_its_engine(Container& container) {
   const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
   const char* engine = text(engine_of_cgroup(name));
-  if (std::exchange(container.is_left_alone, true)) {
+  if (container.is_left_alone || !leave(container)) {
     return;
   }
-  leave(container);
+  container.is_left_alone = true;
   workload::Description description = describe(container, {});
   registry_.list_unenforced(
       description, fmt::format("left alone: it is a container of {0}, and [docker] socket in "
@@ -271,13 +271,20 @@ void Source::quarantine(Container& container, const std::string& reason) {
   }
 }
 
-/// Makes the container no workload: it is neither enforced nor listed.
-void Source::leave(Container& container) {
+/// Makes the container no workload: it is neither enforced nor listed. Returns false if an
+/// operator's order covers it: it is in quarantine instead.
+bool Source::leave(Container& container) {
+  if (const workload::Hold* hold =
+          registry_.holds().empty() ? nullptr : registry_.hold_on(describe(container, {}))) {
+    quarantine(container, hold->text());
+    return false;
+  }
   registry_.release(container.cgroup);
   if (const workload::Workload* known = registry_.find_container(container.id);
       known != nullptr && known->cgroup_path.empty()) {
     registry_.end_container(container.id);
   }
+  return true;
 }
 
 }  // namespace trireme::docker

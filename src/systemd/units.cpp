@@ -78,10 +78,33 @@ const config::UnitRule* UnitSource::rule_for_path(const std::string& path) const
 bool UnitSource::cgroup_born(const std::string& path) {
   const config::UnitRule* rule = is_on() ? rule_for_path(path) : nullptr;
   if (rule == nullptr) {
-    return false;
+    return is_on() && keep_held(path);
   }
   if (auto enrolled = enrol(path, *rule); !enrolled) {
     spdlog::error("unit {}: quarantined: {}", unit_of_path(path), enrolled.error().text());
+  }
+  return true;
+}
+
+/// Quarantines a unit that no entry matches any more and that an operator's order covers.
+bool UnitSource::keep_held(const std::string& path) {
+  workload::Description description;
+  description.name = unit_of_path(path);
+  description.kind = workload::Kind::unit;
+  description.cgroup_path = path;
+  const bool is_foreign =
+      description.name.ends_with(".scope") && path.starts_with(events_.strict_slice() + "/");
+  const workload::Hold* hold =
+      description.name.empty() || is_foreign ? nullptr : registry_.hold_on(description);
+  if (hold == nullptr) {
+    return false;
+  }
+  const workload::Workload* known = registry_.find_cgroup(path);
+  const auto id = tree_.id(path);
+  if (known == nullptr || !id || known->cgroup_id != *id) {
+    if (const Status held = registry_.quarantine(description, hold->text()); !held) {
+      spdlog::error("unit {}: {}", description.name, held.error().text());
+    }
   }
   return true;
 }

@@ -73,6 +73,15 @@ const Hold* Registry::hold_on(const Workload& workload) const {
   return found == holds_.end() ? nullptr : &*found;
 }
 
+const Hold* Registry::hold_on(const Description& description) const {
+  Workload workload;
+  workload.name = description.name;
+  workload.kind = description.kind;
+  workload.cgroup_path = description.cgroup_path;
+  workload.container_id = description.container_id;
+  return hold_on(workload);
+}
+
 bool Registry::is_only_held(const Workload& workload) const {
   const Hold* hold = hold_on(workload);
   return hold != nullptr && workload.state == State::quarantined &&

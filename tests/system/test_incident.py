@@ -196,6 +196,9 @@ class UnitsAndContainers(LabCase):
             lambda: "trireme" not in self.lab.must("systemctl cat shop"), "the gate is removed"
         )
         self.assertEqual(self.lab.ask(6001), "")
+        self.lab.must("systemctl stop shop && systemctl start shop")
+        waiting.until(lambda: self.holds() == {"shop.service": True}, "it is held again")
+        self.assertEqual(self.lab.ask(6001), "")
         self.lab.must("trirectl release shop.service")
         self.lab.await_served(6001)
 

@@ -132,6 +132,30 @@ TEST_F(DockerTest, AContainerThatIsLeftAloneAtItsBirthIsReleased) {
   EXPECT_EQ(state(hex('a')), "");
 }
 
+TEST_F(DockerTest, AHeldContainerThatIsCreatedAgainWithoutLabelsIsStillHeld) {
+  settings_.docker.containers = Containers::labeled;
+  configure();
+  connect();
+  create(hex('a'), "web");
+  const std::string path = create_cgroup(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  ASSERT_TRUE(tree_->remove(path));
+  docker_->containers.clear();
+  docker_->emit("destroy", hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), ""));
+  create(hex('b'), "web", nullptr);
+  launch(hex('b'));
+  EXPECT_TRUE(await([&] {
+    const Workload* known = registry_->find_container(hex('b'));
+    return known != nullptr && known->state == State::quarantined &&
+           known->reason.starts_with("ordered by alice");
+  }));
+  ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  configure();
+  EXPECT_TRUE(becomes(hex('b'), ""));
+}
+
 TEST_F(DockerTest, NoneReleasesThoseOfAnEarlierDaemon) {
   connect();
   create(hex('a'), "web");

@@ -150,6 +150,27 @@ TEST_F(UnitsTest, AnEntryThatIsRemovedReleasesItsUnits) {
   });
 }
 
+TEST_F(UnitsTest, AHeldUnitThatStartsWithoutItsEntryIsStillHeld) {
+  with_systemd([&] {
+    look_after([&] { configure({"a.service"}); });
+    const std::string path = make("a.service");
+    ASSERT_TRUE(await([&] { return is_enforced(path); }));
+    ASSERT_TRUE(registry_->hold("a.service", "alice", ""));
+    configure(std::vector<std::string>());
+    ASSERT_TRUE(tree_->remove(path));
+    ASSERT_TRUE(await([&] { return registry_->find_cgroup(path) == nullptr; }));
+    make("a.service");
+    make("b.service");
+    ASSERT_TRUE(await([&] { return registry_->find_cgroup(path) != nullptr; }));
+    EXPECT_EQ(registry_->find_cgroup(path)->state, State::quarantined);
+    EXPECT_THAT(registry_->find_cgroup(path)->reason, StartsWith("ordered by alice"));
+    EXPECT_EQ(registry_->size(), 1U) << "no other unit is a workload";
+    ASSERT_TRUE(registry_->end_hold("a.service", "alice"));
+    configure(std::vector<std::string>());
+    EXPECT_EQ(registry_->find_cgroup(path), nullptr);
+  });
+}
+
 TEST_F(UnitsTest, NewsLeadToALookAtOnceAndThenNowAndThen) {
   with_systemd([&] {
     look_after([&] { configure({"db*.service"}); });

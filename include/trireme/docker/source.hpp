@@ -152,7 +152,7 @@ class Source final : public workload::Source {
   void list_unprotected(Container& container, const workload::Description& description);
   void wait(Container& container, const std::string& reason);
   void quarantine(Container& container, const std::string& reason);
-  void leave(Container& container);
+  bool leave(Container& container);
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
   [[nodiscard]] static const Image* image_of(const Container& container);
   [[nodiscard]] std::string lost_labels(const Container& container) const;

@@ -104,6 +104,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
                std::vector<std::uint64_t> former = {});
   [[nodiscard]] Result<std::shared_ptr<const kernel::Netns>> network_of(
       const std::string& path, const std::string& unit) const;
+  [[nodiscard]] bool keep_held(const std::string& path);
   void offer_cgroups();
   void release_cgroups();
   using Clock = std::chrono::steady_clock;

@@ -101,6 +101,10 @@ class Registry {
   [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
   /// The order that covers the workload; null if there is none.
   [[nodiscard]] const Hold* hold_on(const Workload& workload) const;
+  /// The order that covers the described container or unit. A source must ask before it leaves
+  /// alone what it would not make a workload: the order applies although the configuration or the
+  /// labels have changed since.
+  [[nodiscard]] const Hold* hold_on(const Description& description) const;
   /// The orders of an earlier daemon. Must be called before recover(), which adds those that only
   /// the records of their workloads tell of.
   void set_holds(std::vector<Hold> holds);
