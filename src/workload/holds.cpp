@@ -20,6 +20,17 @@ namespace {
 constexpr std::size_t kMostHolds = 4096;
 constexpr std::string_view kOrderedBy = "ordered by ";
 
+/// The name that the engine gave a container: without the suffix that it has in the registry while
+/// another workload has that name.
+std::string_view engine_name(const std::string& name, const std::string& container_id) {
+  const std::string suffix = name_suffix(container_id);
+  std::string_view plain = name;
+  if (plain.size() > suffix.size() && plain.ends_with(suffix)) {
+    plain.remove_suffix(suffix.size());
+  }
+  return plain;
+}
+
 }  // namespace
 
 bool Hold::covers(const Workload& workload) const {
@@ -30,7 +41,8 @@ bool Hold::covers(const Workload& workload) const {
     case Kind::process:
       return workload.cgroup_id == cgroup_id;
     case Kind::container:
-      return workload.container_id == container_id || workload.name == name;
+      return workload.container_id == container_id ||
+             engine_name(workload.name, workload.container_id) == engine_name(name, container_id);
     case Kind::unit:
       return workload.cgroup_path == cgroup_path || workload.name == name;
   }

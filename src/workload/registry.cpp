@@ -112,7 +112,7 @@ std::string Registry::free_name(const std::string& wanted, const std::string& co
   if (is_free(wanted)) {
     return wanted;
   }
-  if (const std::string name = wanted + "-" + container_id.substr(0, 12);
+  if (const std::string name = wanted + name_suffix(container_id);
       !container_id.empty() && is_free(name)) {
     return name;
   }

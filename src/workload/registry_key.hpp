@@ -11,4 +11,9 @@ inline std::string key_of(const std::string& cgroup_path, const std::string& con
   return cgroup_path.empty() ? container_id : cgroup_path;
 }
 
+/// What a container's name gets in the registry while another workload has the same name.
+inline std::string name_suffix(const std::string& container_id) {
+  return "-" + container_id.substr(0, 12);
+}
+
 }  // namespace trireme::workload

@@ -246,6 +246,20 @@ TEST_F(HoldsTest, AContainerIsHeldByItsIdAndByItsName) {
   EXPECT_EQ(in_kernel(second), 0U);
 }
 
+/// Processes of the earlier container still have its name.
+TEST_F(HoldsTest, AContainerThatGetsASuffixIsHeld) {
+  const std::string first = make("docker-1.scope");
+  const std::string second = make("docker-2.scope");
+  const std::string third = make("docker-3.scope");
+  ASSERT_TRUE(registry_->enrol(container(first, '1', "web")));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  EXPECT_TRUE(registry_->enrol(container(second, '2', "web")));
+  EXPECT_NE(registry_->find_name("web-" + hex('2').substr(0, 12)), nullptr);
+  EXPECT_EQ(in_kernel(second), 0U);
+  ASSERT_TRUE(registry_->enrol(container(third, '3', "web-" + hex('2').substr(0, 12))));
+  EXPECT_NE(in_kernel(third), 0U) << "another name";
+}
+
 TEST_F(HoldsTest, AnotherKindWithTheSameNameIsFree) {
   const std::string held = make("a.scope");
   const std::string free = make("web");

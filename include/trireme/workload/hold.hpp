@@ -23,7 +23,7 @@ struct Hold {
   std::string since = {};  // "2026-01-31T12:00:00Z"
 
   /// True if the workload is the one of the order, or a later start of it: a unit with the same
-  /// cgroup path or name, a container with the same id or name.
+  /// cgroup path or name, a container with the same id or the same name at its engine.
   [[nodiscard]] bool covers(const Workload& workload) const;
   /// Workload::reason of a workload that is quarantined only because of this order: "ordered by
   /// alice at 2026-01-31T12:00:00Z: why".
