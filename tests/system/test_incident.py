@@ -18,12 +18,12 @@ class Processes(HostCase):
     def setUp(self):
         super().setUp()
         self.addCleanup(self.host.write, "identity.toml", "")
-        self.web = self.host.labelled("app=web", "--unit", f"web-{self.id().rsplit('.')[-1]}")
+        unit = f"web-{self.id().rsplit('.')[-1]}"
+        self.web = self.host.labelled("app=web", "--unit", unit)
         self.other = self.host.labelled("app=web")
         self.port = self.web.serve("tcp", "127.0.0.1")
-        self.name = next(
-            each["name"] for each in self.host.workloads() if each["name"].startswith("web-")
-        )
+        self.name = unit + ".scope"
+        self.assertIn(self.name, [each["name"] for each in self.host.workloads()])
         self.assert_allowed(self.other.exchange("tcp", "127.0.0.1", self.port))
 
     def quarantine(self, *options):
@@ -33,8 +33,10 @@ class Processes(HostCase):
     def assert_shut(self, note=""):
         """Neither as a server nor as a client, over either protocol."""
         for kind in ("tcp", "udp"):
-            here = self.other.serve(kind, "127.0.0.1")
-            self.assertNotEqual(self.web.exchange(kind, "127.0.0.1", here, timeout=1), "ok", note)
+            for client, server in ((self.web, self.other), (self.other, self.web)):
+                port = server.serve(kind, "127.0.0.1")
+                outcome = client.exchange(kind, "127.0.0.1", port, timeout=1)
+                self.assertNotEqual(outcome, "ok", (note, kind))
         self.assertNotEqual(
             self.other.exchange("tcp", "127.0.0.1", self.port, timeout=1), "ok", note
         )
@@ -50,18 +52,28 @@ class Processes(HostCase):
         self.host.must([TRIRECTL, "release", self.name])
         self.assert_open()
 
-    def test_an_open_connection_ends(self):
-        server = self.other.serve("tcp", "127.0.0.1")
-        self.web.open("c", "tcp", "127.0.0.1")
-        self.assertEqual(self.web.connect("c", "127.0.0.1", server), "ok")
+    def test_open_flows_end(self):
+        """Whichever end began them. What the other end sends does not arrive either."""
+        flows = []
+        for kind in ("tcp", "udp"):
+            for client, server in ((self.web, self.other), (self.other, self.web)):
+                port = server.serve(kind, "127.0.0.1")
+                client.open(kind, kind, "127.0.0.1")
+                self.assertEqual(client.connect(kind, "127.0.0.1", port), "ok")
+                flows.append((client, server, kind, port))
 
-        def is_answered():
-            sent = self.web.send_text("c", "x", timeout=1)
-            return sent == "ok" and self.web.receive("c", timeout=1).get("text") == "x"
+        def is_answered(client, kind):
+            sent = client.send_text(kind, "x", timeout=1)
+            return sent == "ok" and client.receive(kind, timeout=1).get("text") == "x"
 
-        self.assertTrue(is_answered())
+        for client, _, kind, _ in flows:
+            self.assertTrue(is_answered(client, kind), kind)
+        before = [server.served(kind, port) for _, server, kind, port in flows]
         self.quarantine()
-        self.assertFalse(is_answered())
+        for client, _, kind, _ in flows:
+            self.assertFalse(is_answered(client, kind), kind)
+        after = [server.served(kind, port) for _, server, kind, port in flows]
+        self.assertEqual(before, after, "nothing has arrived")
 
     def test_restarts_reloads_and_labels_of_the_host_do_not_end_it(self):
         self.quarantine()
