@@ -75,10 +75,10 @@ void log_flow(const policy::Flow& flow, std::uint64_t repeated) {
   const std::string destination = end_text(flow.destination);
   const char* verdict = policy::text(flow.verdict);
   const std::string service = policy::port_text(flow.protocol, flow.port);
-  const std::string again = repeated == 0
-                                ? ""
-                                : fmt::format("; {} more in {} minutes", counted(repeated, "time"),
-                                              AuditSummary::kWindow.count());
+  const std::string again =
+      repeated == 0 ? ""
+                    : fmt::format("; {} more within {} minutes", counted(repeated, "time"),
+                                  AuditSummary::kWindow.count());
   const char* id = flow.verdict == policy::Verdict::deny    ? message_id::kDenied
                    : flow.verdict == policy::Verdict::audit ? message_id::kAudited
                                                             : nullptr;

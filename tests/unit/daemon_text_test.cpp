@@ -203,7 +203,7 @@ TEST(AuditSummary, TheFeedLogsRepetitionsAsOneLine) {
   EXPECT_EQ(log.lines().size(), 3U) << "denials are not counted together";
   feed.log_repeated(AuditSummary::Clock::now() + AuditSummary::kWindow);
   EXPECT_THAT(log.lines(),
-              ElementsAre(::testing::EndsWith("no rule allows it; 4 times more in 5 minutes")));
+              ElementsAre(::testing::EndsWith("no rule allows it; 4 times more within 5 minutes")));
   EXPECT_EQ(feed.counts().at({"audit", "no_rule"}), 5U) << "the counters have all";
 }
 
