@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon.hpp"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -10,12 +9,8 @@
 #include <algorithm>
 #include <csignal>
 
-#include "declared_networks.hpp"
 #include "first_start.hpp"
-#include "kept_holds.hpp"
 #include "trireme/base/counted.hpp"
-#include "trireme/base/disk.hpp"
-#include "trireme/base/journal.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
@@ -157,45 +152,6 @@ Status Daemon::assemble() {
   return events_->start();
 }
 
-/// Quarantine orders of the last daemon apply from the start.
-void Daemon::recall_holds() {
-  auto holds = read_holds(options_.state_dir);
-  if (!holds) {
-    // The next change would overwrite it.
-    const std::string aside = holds_file(options_.state_dir) + ".damaged";
-    std::ignore = Disk().rename(holds_file(options_.state_dir), aside);
-    problems_.note(
-        "earlier quarantine orders",
-        fail("those for workloads that do not run now are lost: " + holds.error().message,
-             "see " + aside + ", and give them again with 'trirectl quarantine'"));
-  }
-  registry_->set_holds(holds ? std::move(*holds) : std::vector<workload::Hold>());
-  registry_->on_holds = [this] {
-    Status kept = keep_holds(options_.state_dir, registry_->holds());
-    problems_.note("quarantine orders",
-                   kept ? Status{}
-                        : fail("the last change is not saved, and a reboot would undo it: " +
-                               kept.error().message));
-    return kept;
-  };
-}
-
-/// Uses the networks that the last daemon learned from the container engines until they answer.
-void Daemon::follow_declared_networks() {
-  docker::DeclaredNetworks before = read_declared_networks(options_.runtime_dir);
-  points_->set_container_networks(together(before));
-  docker_->set_declared(std::move(before));
-  docker_->on_declared = [this](const docker::DeclaredNetworks& networks) {
-    points_->set_container_networks(together(networks));
-    if (Status kept = keep_declared_networks(options_.runtime_dir, networks); !kept) {
-      spdlog::error(
-          "cannot save the networks of containers; after a restart, containers are not asked for "
-          "tokens until their engine answers: {}",
-          kept.error().text());
-    }
-  };
-}
-
 /// Opens the gate, the verifier's threads and the enforcement points.
 Status Daemon::open_points() {
   // Probe before anything is attached, so that a kernel that is too old is left unchanged.
@@ -273,29 +229,6 @@ Status Daemon::watch_points() {
   return watched ? watched
                  : fail(watched.error().message,
                         "is another triremed running in this network namespace?");
-}
-
-std::string expiry_text(const credentials::Trust& trust) {
-  return trust.expires() == credentials::Time::max()
-             ? std::string()
-             : fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                           fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
-}
-
-/// Also called periodically: the certificate can expire while its file does not change.
-void Daemon::look_at_certificate(const credentials::Trust& trust) {
-  const auto doubt = trust.doubt(std::chrono::system_clock::now());
-  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{},
-                 message_id::kCertificateEnds,
-                 {{"CREDENTIAL", trust.description()}, {"EXPIRES", expiry_text(trust)}});
-}
-
-/// Without a credential of its own, this host cannot do handshakes with remote hosts, so it expects
-/// no tokens from them.
-void Daemon::expect_peers(const config::Host& host, const credentials::Trust& trust) {
-  look_at_certificate(trust);
-  points_->set_peers(trust.offered() ? host.peers : std::vector<policy::Prefix>());
-  tokens_->set_peers(host);
 }
 
 Status Daemon::open_scopes() {
@@ -418,42 +351,6 @@ Status Daemon::run() {
                  listed(gated, kMostUnitsListed));
   }
   return ended;
-}
-
-Status Daemon::apply(const std::shared_ptr<const policy::Policy>& policy,
-                     std::shared_ptr<const config::Host> host,
-                     std::shared_ptr<const credentials::Trust> trust) {
-  if (Status applied = points_->apply(policy); !applied) {
-    return applied;
-  }
-  flows_.set_policy(*policy);
-  tokens_->set_trust(trust);
-  use(host, *trust);
-  revocation_->look_twice(points_->all());
-  return {};
-}
-
-/// Has the gate's tracing program quarantine new containers. Called before the containers are
-/// listed, so that none can start in between.
-void Daemon::quarantine_births(const config::Host& host) {
-  const docker::ConfiguredEngines engines = docker::configured_engines(host.docker);
-  problems_.note("new containers",
-                 local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));
-}
-
-/// What a load brings besides policy, in the same way at the start and at a reload.
-void Daemon::use(const std::shared_ptr<const config::Host>& host, const credentials::Trust& trust) {
-  expect_peers(*host, trust);
-  registry_->set_host_labels(host->labels);
-  quarantine_births(*host);
-  docker_->configure(host);
-  units_->configure(host);
-  launcher_->configure(host);
-}
-
-void Daemon::configure_sources() {
-  docker_->configure(settings_->host());
-  units_->configure(settings_->host());
 }
 
 std::map<std::string, std::string> Daemon::sources() const {
