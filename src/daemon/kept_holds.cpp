@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "trireme/base/disk.hpp"
 #include "trireme/base/file.hpp"
@@ -14,21 +15,25 @@ namespace {
 using nlohmann::json;
 using workload::Hold;
 
-/// Throws json::exception on missing keys and wrong types.
-Hold from_json(const json& item) {
+/// nullopt: a kind that this version does not know. Throws json::exception on missing keys and
+/// wrong types.
+std::optional<Hold> from_json(const json& item) {
   const auto kind = item.at("kind").get<std::string>();
   const std::array kinds = {workload::Kind::process, workload::Kind::container,
                             workload::Kind::unit};
   const auto* known =
       std::ranges::find(kinds, kind, [](workload::Kind each) { return text(each); });
-  return {.name = item.at("name").get<std::string>(),
-          .kind = known == kinds.end() ? workload::Kind::process : *known,
-          .cgroup_path = item.at("cgroup").get<std::string>(),
-          .cgroup_id = item.at("cgroup_id").get<std::uint64_t>(),
-          .container_id = item.at("container").get<std::string>(),
-          .by = item.at("by").get<std::string>(),
-          .why = item.at("reason").get<std::string>(),
-          .since = item.at("since").get<std::string>()};
+  if (known == kinds.end()) {
+    return std::nullopt;
+  }
+  return Hold{.name = item.at("name").get<std::string>(),
+              .kind = *known,
+              .cgroup_path = item.at("cgroup").get<std::string>(),
+              .cgroup_id = item.at("cgroup_id").get<std::uint64_t>(),
+              .container_id = item.at("container").get<std::string>(),
+              .by = item.at("by").get<std::string>(),
+              .why = item.at("reason").get<std::string>(),
+              .since = item.at("since").get<std::string>()};
 }
 
 }  // namespace
@@ -63,8 +68,16 @@ Result<std::vector<Hold>> read_holds(const std::string& state_dir) {
   }
   try {
     std::vector<Hold> holds;
-    for (const json& item : json::parse(*content)) {
-      holds.push_back(from_json(item));
+    const json list = json::parse(*content);
+    if (!list.is_array()) {
+      return fail(path + " is unreadable: it is not a list");
+    }
+    for (const json& item : list) {
+      auto hold = from_json(item);
+      if (!hold) {
+        return fail(path + " is unreadable: it has an order of an unknown kind");
+      }
+      holds.push_back(std::move(*hold));
     }
     return holds;
   } catch (const json::exception& error) {

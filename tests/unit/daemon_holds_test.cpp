@@ -58,7 +58,9 @@ TEST_F(KeptHolds, NoFileMeansNoOrder) {
 }
 
 TEST_F(KeptHolds, AnUnreadableFileIsAnError) {
-  for (const char* content : {"", "{", "[{}]", "[1]", "7", R"([{"name": 7}])"}) {
+  for (const char* content : {"", "{", "{}", "[{}]", "[1]", "7", R"([{"name": 7}])",
+                              R"([{"name": "a", "kind": "pod", "cgroup": "/a", "cgroup_id": 1,
+                                   "container": "", "by": "b", "reason": "", "since": ""}])"}) {
     ASSERT_TRUE(write_file(run.path("holds.json"), content));
     const auto found = read_holds(run.path());
     ASSERT_FALSE(found) << content;
