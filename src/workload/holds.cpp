@@ -22,13 +22,11 @@ constexpr std::string_view kOrderedBy = "ordered by ";
 
 /// The name that the engine gave a container: without the suffix that it has in the registry while
 /// another workload has that name.
-std::string_view engine_name(const std::string& name, const std::string& container_id) {
-  const std::string suffix = name_suffix(container_id);
-  std::string_view plain = name;
-  if (plain.size() > suffix.size() && plain.ends_with(suffix)) {
-    plain.remove_suffix(suffix.size());
-  }
-  return plain;
+std::string_view engine_name(std::string_view name, std::string_view container_id) {
+  const std::string_view digits = container_id.substr(0, kNameDigits);
+  const bool has_suffix = !digits.empty() && name.size() > digits.size() + 1 &&
+                          name.ends_with(digits) && name[name.size() - digits.size() - 1] == '-';
+  return has_suffix ? name.substr(0, name.size() - digits.size() - 1) : name;
 }
 
 }  // namespace

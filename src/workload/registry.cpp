@@ -94,7 +94,7 @@ std::string Registry::free_name(const std::string& wanted, const std::string& co
   if (is_free(wanted)) {
     return wanted;
   }
-  if (const std::string name = wanted + name_suffix(container_id);
+  if (const std::string name = wanted + "-" + container_id.substr(0, kNameDigits);
       !container_id.empty() && is_free(name)) {
     return name;
   }
