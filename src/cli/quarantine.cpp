@@ -19,8 +19,11 @@ void print_quarantined(const json& workload) {
                                    "'trirectl release {0}'\n",
                                    name),
                        4));
-  for (const auto& warning : workload.value("warnings", json::array())) {
-    fmt::print("{}", fit(fmt::format("warning: {}\n", printable(warning.get<std::string>())), 4));
+  // Acknowledged ones too: what is accepted of a service is not accepted of an intruder.
+  for (const char* key : {"warnings", "acknowledged"}) {
+    for (const auto& warning : workload.value(key, json::array())) {
+      fmt::print("{}", fit(fmt::format("warning: {}\n", printable(warning.get<std::string>())), 4));
+    }
   }
 }
 
