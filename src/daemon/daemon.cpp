@@ -363,6 +363,11 @@ std::vector<std::string> Daemon::problems() const {
   for (const workload::Workload* workload : registry_->all()) {
     if (workload->reason.starts_with(workload::kNotShut)) {
       lines.push_back(fmt::format("workload {}: {}", workload->name, workload->reason));
+    } else if (const workload::Hold* hold = registry_->hold_on(*workload);
+               hold != nullptr && workload->state != workload::State::quarantined) {
+      lines.push_back(fmt::format("workload {}: NOT QUARANTINED, although {}{}{}", workload->name,
+                                  hold->text(), workload->reason.empty() ? "" : ": ",
+                                  workload->reason));
     }
   }
   return lines;

@@ -133,9 +133,18 @@ Status Registry::hold(const std::string& name, const std::string& by, const std:
   const std::string text = holds_.back().text();
   spdlog::warn("workload {}: quarantined, {}", name, loggable(text));
   // If it is quarantined already, that reason stays in effect, with its own end.
-  const Status blocked = known->state == State::enforced       ? block(*known, text)
-                         : known->reason.starts_with(kNotShut) ? Status(fail(known->reason))
-                                                               : Status{};
+  Status blocked = known->reason.starts_with(kNotShut) ? Status(fail(known->reason)) : Status{};
+  // The order also covers a container of the same name of another engine.
+  std::vector<Workload> concerned;
+  for (const auto& [key, workload] : by_key_) {
+    if (workload.state == State::enforced && holds_.back().covers(workload)) {
+      concerned.push_back(workload);
+    }
+  }
+  for (Workload& workload : concerned) {
+    const Status done = block(std::move(workload), text);
+    blocked = blocked ? done : blocked;
+  }
   const Status saved = note_holds();
   if (!blocked) {
     return fail("not all traffic of " + name + " is dropped yet: " + blocked.error().message,

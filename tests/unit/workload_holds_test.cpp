@@ -260,6 +260,19 @@ TEST_F(HoldsTest, AContainerThatGetsASuffixIsHeld) {
   EXPECT_NE(in_kernel(third), 0U) << "another name";
 }
 
+TEST_F(HoldsTest, AContainerOfTheSameNameOfAnotherEngineIsHeldAtOnce) {
+  const std::string docker = make("docker-1.scope");
+  const std::string podman = make("libpod-2.scope");
+  ASSERT_TRUE(registry_->enrol(container(docker, '1', "web")));
+  ASSERT_TRUE(registry_->enrol(container(podman, '2', "web")));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  EXPECT_EQ(in_kernel(docker), 0U);
+  EXPECT_EQ(in_kernel(podman), 0U);
+  ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  EXPECT_NE(in_kernel(docker), 0U);
+  EXPECT_NE(in_kernel(podman), 0U);
+}
+
 TEST_F(HoldsTest, AnotherKindWithTheSameNameIsFree) {
   const std::string held = make("a.scope");
   const std::string free = make("web");
