@@ -205,7 +205,8 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
       "CIDR. A single word is a workload's name, not the key of a label.\n"
       "Different filters are ANDed; repeated filters are ORed.\n"
       "An allowed flow with --all is a sample: the same endpoints and port are reported at\n"
-      "most once a minute, and at most 50 flows a second in a network namespace.\n"
+      "most once a minute, and at most 50 flows a second in a network namespace and of\n"
+      "handshakes.\n"
       "Output is one flow per line; with --json, one object per line.");
   command->callback([&globals, &action, options] {
     action = [&globals, options] { return run_flows(globals, *options); };

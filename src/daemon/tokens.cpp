@@ -334,6 +334,7 @@ policy::Flow Tokens::flow_of(const handshake::Event& event) const {
   policy::Flow flow;
   flow.time = std::chrono::system_clock::now();
   flow.verdict = event.verdict;
+  flow.sampled = event.sample != 0;
   flow.protocol = event.protocol;
   flow.port = event.ends.destination_port;
   const auto end = [&](bool is_local, const policy::Address& address) {
@@ -344,7 +345,7 @@ policy::Flow Tokens::flow_of(const handshake::Event& event) const {
   flow.destination = end(!event.local_is_client, event.ends.destination);
   set_verdicts(flow, event);
   flow.rule = event.rule;
-  flow.cause = handshake::text(event.reason);
+  flow.cause = flow.sampled ? "" : handshake::text(event.reason);
   flow.reason = reason_text(event.reason, event.detail);
   return flow;
 }

@@ -36,9 +36,10 @@ class Engine::State {
   credentials::Random random;
   credentials::Aead aead;
   Budget budget;
-  Surroundings around{actions,  statistics, known_peers, budget, host_peers,
-                      host_nat, near,       policy,      now,    locals,
-                      book,     proved,     random,      aead,   on_event};
+  SampleLimiter samples;
+  Surroundings around{actions, statistics, known_peers, budget, host_peers, host_nat,
+                      near,    policy,     now,         locals, book,       proved,
+                      random,  aead,       on_event,    samples};
   Connections connections;
   Datagrams datagrams;
 };
@@ -83,8 +84,8 @@ Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBoo
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
   state_->on_event = [this](Event&& event) {
-    if (on_event) {
-      on_event(std::move(event));
+    if (const auto& receiver = event.sample != 0 ? on_sample : on_event) {
+      receiver(std::move(event));
     }
   };
 }

@@ -12,7 +12,29 @@ namespace {
 
 constexpr std::chrono::seconds kCompareAgain(60);
 
+/// A hash of what is equal for flows of one kind; not 0. A peer without labels has no number, so
+/// all such peers are one end, as in the rules of the kernel.
+std::uint64_t kind_of(const Event& event) {
+  std::uint64_t kind = 0;
+  for (const std::uint64_t part :
+       {std::uint64_t{event.local},
+        std::uint64_t{event.remote != nullptr ? event.remote->number : policy::Number{0}},
+        std::uint64_t{event.near},
+        std::uint64_t{event.ends.destination_port} << 9U | std::uint64_t{event.protocol} << 1U |
+            std::uint64_t{event.local_is_client}}) {
+    kind = (kind ^ part) * 0x9e3779b97f4a7c15U;
+    kind ^= kind >> 32U;
+  }
+  return kind | 1U;
+}
+
 }  // namespace
+
+Owner owner_of(const Event& event) {
+  return event.local_is_client ? Owner::workload(event.local)
+         : event.near != 0     ? Owner::workload(event.near)
+                               : Owner::address(event.ends.source);
+}
 
 void say(Event& event, const policy::Decision& decision) {
   event.detail = policy::sentence(decision.reason);
@@ -189,10 +211,15 @@ void Rulings::report_forged(const Conversation& conversation, Reason reason, std
 void Rulings::report(const Conversation& conversation, const policy::Decision& decision,
                      Reason audited) {
   const bool is_audited = decision.verdict == policy::Verdict::audit;
-  if (!is_audited && !decision.log) {
-    return;
-  }
   Event allowed = event(conversation.key, &conversation);
+  if (!is_audited && !decision.log) {
+    // The rules of the kernel cannot report this flow: they do not know the peer's labels.
+    allowed.sample = kind_of(allowed);
+    if (decision.verdict != policy::Verdict::allow ||
+        !around_.samples.admit(allowed.sample, owner_of(allowed), around_.now)) {
+      return;
+    }
+  }
   allowed.verdict = decision.verdict;
   allowed.reason = is_audited ? audited : Reason::none;
   say(allowed, decision);

@@ -11,6 +11,7 @@
 #include "peer_cache.hpp"
 #include "trireme/credentials/crypto.hpp"
 #include "trireme/handshake/proved_flows.hpp"
+#include "trireme/handshake/sample_limiter.hpp"
 
 namespace trireme::handshake {
 
@@ -30,6 +31,7 @@ struct Surroundings {
   credentials::Random& random;
   credentials::Aead& aead;
   const std::function<void(Event&&)>& on_event;
+  SampleLimiter& samples;
 };
 
 }  // namespace trireme::handshake

@@ -2,6 +2,7 @@
 """Two hosts, each with a daemon of its own, that prove labels to each other within the TCP
 handshake."""
 
+import json
 import os
 import subprocess
 import unittest
@@ -101,6 +102,41 @@ class HostsCase(PairCase):
         self.assertEqual(client.exchange("tcp", SERVER4, PORT + 1), "ECONNREFUSED")
         self.assertEqual(again.served("tcp", PORT + 1)["bytes"], 0)
         self.assertEqual(len(reported_at_client()), 4, "nothing else is reported")
+
+    def test_a_flow_that_tokens_authorise_is_a_sample_at_both_hosts(self):
+        def samples(of, kind):
+            argv = [host.TRIRECTL, "flows", "--all", "--json", "--port", f"{kind}/{PORT}"]
+            flows = map(json.loads, of.must(argv).splitlines())
+            return [
+                flow
+                for flow in flows
+                if flow.get("sampled") and flow["source"].get("labels") == {"app": "sampled"}
+            ]
+
+        server = self.serve("app=sampled")
+        server.serve("udp", "::", PORT)
+        client = self.client.labelled("app=sampled")
+        other = self.client.labelled("app=unsampled")
+        for kind in ("tcp", "udp"):
+            self.assertNotEqual(other.exchange(kind, SERVER4, PORT), "ok", kind)
+            for _ in range(3):
+                self.assertEqual(client.exchange(kind, SERVER4, PORT), "ok", kind)
+            for each, local, remote in (
+                (self.client, "source", "destination"),
+                (self.server, "destination", "source"),
+            ):
+                waiting.until(lambda each=each, kind=kind: samples(each, kind), f"{kind} sample")
+                (flow,) = samples(each, kind)
+                self.assertEqual(flow["verdict"], "allow")
+                self.assertEqual(flow["destination"]["labels"], {"app": "sampled"})
+                self.assertIn("workload", flow[local])
+                self.assertNotIn("workload", flow[remote])
+                self.assertIn("host", flow[remote])
+                self.assertEqual(flow["verdicts"], {local: "allow", remote: None})
+                listed = json.loads(each.must([host.TRIRECTL, "rules", "--json"]))
+                hits = {line["rule"]: line["hits"] for line in listed}
+                self.assertGreater(hits["baseline"], 0, "a rule that remote hosts use is not dead")
+                self.assertNotRegex(each.log_text(), r"\ballow .*app=sampled", "it is not logged")
 
     def test_an_unlabelled_client_is_refused(self):
         server = self.serve("app=web")
@@ -279,6 +315,7 @@ class Strangers(HostsCase, unittest.TestCase):
 
     test_other_labels_are_refused_at_once = None
     test_the_callers_host_hears_who_denied_it_and_why = None
+    test_a_flow_that_tokens_authorise_is_a_sample_at_both_hosts = None
     test_a_connection_survives_restarts_of_both_daemons = None
     test_nobody_gets_in_while_the_daemon_is_dead = None
 

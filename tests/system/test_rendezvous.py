@@ -223,6 +223,18 @@ class Rendezvous(LabCase):
             self.assertNotIn("host", flow[end], "no other host vouches for it")
         self.assertEqual(json.loads(self.lab.must(asked + " --summary"))["count"], 1)
 
+    def test_an_allowed_flow_between_two_containers_is_one_sample(self):
+        address = self.address(self.server("-l app=sampled"))
+        self.assertEqual(self.ask("--name sampler -l app=sampled", "tcp", address), "served")
+        asked = "trirectl flows --all --json --from app=sampled --protocol tcp"
+        waiting.until(lambda: self.lab.must(asked), "it is reported")
+        time.sleep(3)  # for the other end's report
+        flow = json.loads(self.lab.must(asked))
+        self.assertTrue(flow["sampled"])
+        self.assertEqual(flow["verdicts"], {"source": "allow", "destination": "allow"})
+        self.assertEqual(flow["source"]["workload"], "sampler")
+        self.assertEqual(flow["destination"]["labels"]["app"], "sampled")
+
     def test_a_server_on_the_hosts_network(self):
         self.server("--net=host -l app=web")
         self.assert_by_labels(self.gateway(), clients=("",))

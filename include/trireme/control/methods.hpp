@@ -127,8 +127,8 @@ inline constexpr const char* unit_gate = "unit-gate";
 ///    "rule": "allow 'web to db' (policy.toml:12:1)", "reason": "no rule allows it",
 ///    "policy": "<first 16 digits of the digest of the policy in force>",
 ///    "cause": "one word for programs; absent if there is none", "sampled": true}
-/// With "all", allowed flows too, as far as the kernel has reported them: those have "sampled", and
-/// each pair of endpoints and port is reported at most once a minute.
+/// With "all", allowed flows too, as far as they are reported: those have "sampled", and each pair
+/// of endpoints and port is reported at most once a minute.
 /// A flow whose two ends are on this host is one event. "verdicts": what each end decided; null: it
 /// is no workload, or a remote host decides and did not report it.
 /// An endpoint has "labels" and "workload", or "entity"; "address" if it is known. One with
