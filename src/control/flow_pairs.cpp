@@ -22,7 +22,11 @@ std::string known_as(const FlowEnd& end) {
   if (end.labels) {
     return "l" + end.labels->encode() + '\0' + end.host + '\0' + address;
   }
-  return (end.quarantined ? "q" : end.ended ? "e" : end.entity) + '\0' + address;
+  // Workloads in quarantine share a number, and in different network namespaces perhaps an address.
+  return (end.quarantined ? "q"
+          : end.ended     ? "e"
+                          : end.entity) +
+         '\0' + end.workload + '\0' + address;
 }
 
 std::string key_of(const Flow& flow) {
@@ -36,6 +40,13 @@ std::string key_of(const Flow& flow) {
   return key;
 }
 
+/// Which two reporters can report the same flow: both sides of a handshake, or the rules and the
+/// gate. What the rules deny and what a handshake denies are two flows, with two reasons.
+char pair_of(policy::Reporter reporter) {
+  const bool is_side = reporter == policy::Reporter::client || reporter == policy::Reporter::server;
+  return is_side ? 's' : 'r';
+}
+
 std::string owner_of(const Flow& flow) {
   return flow.source.entity == "@world" ? flow.source.entity : flow_owner(flow);
 }
@@ -46,7 +57,7 @@ bool FlowPairs::is_repeated(const Flow& flow, Clock::time_point now) {
   while (!reports_.empty() && reports_.front().time + kWindow < now) {
     forget(reports_.begin());
   }
-  std::string key = key_of(flow);
+  std::string key = key_of(flow) + pair_of(flow.reporter);
   const std::uint32_t reporter = 1U << static_cast<unsigned>(flow.reporter);
   if (const auto found = by_key_.find(key); found != by_key_.end()) {
     Report& first = *found->second;

@@ -79,6 +79,31 @@ TEST(FlowPairs, TheSameReporterReportsAnotherFlow) {
   }
 }
 
+TEST(FlowPairs, WhatRulesDenyHidesNoDenialByAHandshake) {
+  for (const Reporter side : {Reporter::client, Reporter::server}) {
+    FlowPairs pairs;
+    EXPECT_FALSE(pairs.is_repeated(flow(Reporter::rules), kStart)) << "a request without a token";
+    EXPECT_FALSE(pairs.is_repeated(flow(side), kStart + 1ms)) << "then one with a forged token";
+    EXPECT_FALSE(pairs.is_repeated(flow(Reporter::rules), kStart + 2ms));
+  }
+}
+
+TEST(FlowPairs, WorkloadsInQuarantineAreKnownByTheirNames) {
+  const auto of = [](Reporter reporter, const char* name) {
+    Flow made = flow(reporter);
+    made.source = {};
+    made.source.quarantined = true;
+    made.source.workload = name;
+    made.source.address = *policy::Address::parse("127.0.0.1");
+    made.destination = made.source;
+    return made;
+  };
+  FlowPairs pairs;
+  EXPECT_FALSE(pairs.is_repeated(of(Reporter::rules, "one"), kStart));
+  EXPECT_FALSE(pairs.is_repeated(of(Reporter::gate, "other"), kStart)) << "of another container";
+  EXPECT_TRUE(pairs.is_repeated(of(Reporter::gate, "one"), kStart));
+}
+
 TEST(FlowPairs, TheWindowIsShort) {
   FlowPairs pairs;
   EXPECT_FALSE(pairs.is_repeated(flow(Reporter::server), kStart));

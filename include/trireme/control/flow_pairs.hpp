@@ -28,8 +28,9 @@ class FlowPairs {
   /// that is not remembered may appear twice; none is lost.
   explicit FlowPairs(std::size_t capacity = 4096) : capacity_(capacity) {}
 
-  /// True if another reporter has reported a flow with these endpoints, protocol, port and verdict
-  /// within kWindow. The same reporter's next report is another flow.
+  /// True if the other one of two reporters (both sides of a handshake; the rules and the gate) has
+  /// reported a flow with these endpoints, protocol, port and verdict within kWindow. The same
+  /// reporter's next report is another flow.
   [[nodiscard]] bool is_repeated(const policy::Flow& flow, Clock::time_point now);
   [[nodiscard]] std::size_t size() const { return reports_.size(); }
 
