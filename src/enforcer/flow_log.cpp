@@ -300,7 +300,7 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
     } else {
       flow.sampled = packet.prefix == "sample";
       flow.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
-      const auto tracked = enforcer.find_flow(packet.protocol, tuple);
+      const auto tracked = enforcer.find_flow(packet);
       if (!tracked) {
         continue;  // ended already
       }

@@ -400,4 +400,18 @@ std::optional<TrackedFlow> Enforcer::find_flow(std::uint8_t protocol,
   return std::nullopt;
 }
 
+std::optional<TrackedFlow> Enforcer::find_flow(const kernel::LoggedPacket& packet) {
+  if (packet.protocol != IPPROTO_ICMP && packet.protocol != IPPROTO_ICMPV6) {
+    return find_flow(packet.protocol, packet.tuple);
+  }
+  TrackedFlow wanted;
+  wanted.protocol = packet.protocol;
+  wanted.original = packet.tuple;
+  wanted.icmp_type = packet.icmp_type;
+  wanted.icmp_code = packet.icmp_code;
+  wanted.icmp_id = packet.icmp_id;
+  TrackedFlow flow;
+  return conntrack_.find(wanted, flow).value_or(false) ? std::optional(flow) : std::nullopt;
+}
+
 }  // namespace trireme::enforcer

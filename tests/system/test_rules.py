@@ -101,6 +101,22 @@ class Rules(HostCase):
         port = plain.serve("tcp", "127.0.0.1")
         self.assert_refused(web.exchange("tcp", "127.0.0.1", port))
 
+    def test_icmp_in_audit_mode_is_reported(self):
+        """Its flow is found by the id of the echo request: ICMP has no ports."""
+        web = self.host.labelled("app=web")
+        self.host.policy('[defaults]\nmode = "audit"\n')
+        self.addCleanup(self.host.policy, "")
+        for address, protocol in (("127.0.0.1", "icmp"), ("::1", "icmpv6")):
+            self.assert_allowed(web.ping(address), address)
+            waiting.until(
+                lambda protocol=protocol: [
+                    flow
+                    for flow in self.host.flows()
+                    if flow["protocol"] == protocol and flow["verdict"] == "audit"
+                ],
+                f"{protocol} is reported",
+            )
+
     def test_a_network_by_cidr(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         self.host.policy(

@@ -20,6 +20,7 @@
 #include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/kernel/nft_watch.hpp"
+#include "trireme/kernel/packet_log.hpp"
 #include "trireme/kernel/sockets.hpp"
 #include "trireme/names/answer.hpp"
 #include "trireme/policy/compile.hpp"
@@ -153,6 +154,7 @@ class Enforcer final : public workload::Enforcement {
   /// The conntrack entry of a packet with this tuple, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol,
                                                              const kernel::FlowTuple& tuple);
+  [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(const kernel::LoggedPacket& packet);
   /// TCP connections of all processes in this network namespace, including closed ones that the
   /// kernel still keeps (such as TIME_WAIT).
   [[nodiscard]] Result<std::vector<kernel::InetSocket>> connections() {
