@@ -59,20 +59,28 @@ void write_ends(Writer& writer) {
 
   write_sample(writer);
 
-  const auto log_once = [&writer](const std::string& chain, const std::string& prefix,
+  const auto log_once = [&writer](const std::string& chain, NftRule log, const std::string& prefix,
                                   std::uint32_t bits) {
-    NftRule log;
     // Do not log flows that cannot bear a label because they are older than the table: every packet
     // would be logged, without the numbers of its endpoints.
-    flow_has(flow_lacks(log, abi::kLogged), abi::kAuthorized)
+    flow_has(log, abi::kAuthorized)
         .log(abi::kLogGroup, prefix)
         .immediate(8, label_bytes(abi::FlowLabel::bits(bits)))
         .set_ct(NFT_CT_LABELS, 8);
     writer.rule(chain, std::move(log));
-    writer.rule(chain, std::move(NftRule().go_to("allow")));
   };
-  log_once("allow_log", "allow", abi::kLogged);
-  log_once("allow_audit", "audit", abi::kLogged | abi::kAudited);
+  constexpr std::uint32_t audited = abi::kLogged | abi::kAudited;
+  NftRule logged_first;
+  log_once("allow_log", std::move(flow_lacks(logged_first, abi::kLogged)), "allow", abi::kLogged);
+  NftRule audited_first;
+  log_once("allow_audit", std::move(flow_lacks(audited_first, abi::kLogged)), "audit", audited);
+  // It was allowed before, and was sampled or logged as that.
+  NftRule audited_now;
+  log_once("allow_audit", std::move(flow_lacks(flow_has(audited_now, abi::kLogged), abi::kAudited)),
+           "audit", audited);
+  for (const char* chain : {"allow_log", "allow_audit"}) {
+    writer.rule(chain, std::move(NftRule().go_to("allow")));
+  }
 
   writer.rule("refuse",
               std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().refusal.name, 0)));

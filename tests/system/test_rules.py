@@ -223,6 +223,22 @@ class Rules(HostCase):
         self.assert_allowed(same.exchange("tcp", "127.0.0.1", port))
         self.assertIn("trial", self.flow_of(port)["rule"])
 
+    def test_a_deny_rule_in_audit_reports_a_flow_that_was_a_sample(self):
+        web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
+        self.addCleanup(self.host.policy, "")
+        allow, deny = (
+            f'[[{action}]]\nfrom = "app=web"\nto = "app=db"\n' for action in ("allow", "deny")
+        )
+        self.host.policy(allow)
+        db.open("s", "udp", "127.0.0.1", 7501)  # without answers, rules judge each datagram
+        web.open("c", "udp", "127.0.0.1")
+        self.assertEqual(web.send_to("c", "x", "127.0.0.1", 7501), "ok")
+        asked = [TRIRECTL, "flows", "--all", "--json", "--port", "7501"]
+        waiting.until(lambda: self.host.must(asked), "the sample")
+        self.host.policy(allow + deny + 'mode = "audit"\n')
+        self.assertEqual(web.send_to("c", "x", "127.0.0.1", 7501), "ok")
+        self.assertEqual(self.flow_of(7501)["verdict"], "audit")
+
     def test_an_allow_rule_in_audit_allows_nothing_yet_and_says_so(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         port = web.serve("tcp", "127.0.0.1")
