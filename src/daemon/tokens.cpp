@@ -27,6 +27,7 @@ constexpr std::chrono::minutes kOtherVersion(10);
 /// The verifier reports a difference once per minute.
 constexpr std::chrono::seconds kOtherPolicy(150);
 constexpr std::size_t kOtherVersions = 8;  // notes of each kind
+constexpr std::size_t kFailingPeers = 8;   // that are named
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address,
                            const workload::Registry& registry) {
@@ -299,10 +300,19 @@ std::vector<handshake::PeerOutcomes> Tokens::peers() const {
 
 std::vector<std::string> Tokens::failing_peers() const {
   std::vector<std::string> list;
+  std::size_t more = 0;  // a workload that scans [host] peers must not bury other warnings
   for (const handshake::PeerOutcomes& peer : peers()) {
-    if (peer.fails()) {
+    if (peer.fails() && list.size() < kFailingPeers) {
       list.push_back(text(peer));
+    } else if (peer.fails()) {
+      more++;
     }
+  }
+  if (more > 0) {
+    list.push_back(
+        fmt::format("most connections to {} failed too: see \"peers\" in 'trirectl status "
+                    "--json'",
+                    counted(more, "more peer")));
   }
   return list;
 }
