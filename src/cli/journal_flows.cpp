@@ -4,11 +4,12 @@
 #include <systemd/sd-journal.h>
 
 #include <algorithm>
-#include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "trireme/base/json.hpp"
 #include "trireme/control/flow.hpp"
@@ -18,8 +19,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kFlow = "TRIREME_FLOW";
-constexpr const char* kCount = "TRIREME_COUNT";
+constexpr const char* kFlowField = "TRIREME_FLOW";
+constexpr const char* kCountField = "TRIREME_COUNT";
 
 struct Close {
   void operator()(sd_journal* journal) const { sd_journal_close(journal); }
@@ -46,14 +47,6 @@ std::string value_of(sd_journal* journal, const char* field) {
   return std::string(all.substr(std::min(all.size(), std::strlen(field) + 1)));
 }
 
-/// How many flows an entry stands for: repeated ones of audit mode share an entry.
-std::uint64_t count_of(sd_journal* journal) {
-  const std::string text = value_of(journal, kCount);
-  std::uint64_t count = 1;
-  std::from_chars(text.data(), text.data() + text.size(), count);
-  return count;
-}
-
 }  // namespace
 
 bool FlowGroups::add(const std::string& text, std::uint64_t times) {
@@ -68,7 +61,7 @@ bool FlowGroups::add(const std::string& text, std::uint64_t times) {
   if (!seen) {
     return false;
   }
-  seen->count *= times;
+  seen->count = std::max<std::uint64_t>(times, 1);
   json key = {seen->protocol, seen->port, policy::text(seen->verdict)};
   for (const char* side : {"source", "destination"}) {
     json end = flow.value(side, json::object());
@@ -85,23 +78,24 @@ bool FlowGroups::add(const std::string& text, std::uint64_t times) {
     return true;
   }
   if (groups_.size() >= kMost) {
+    left_out_ += seen->count;
     return false;
   }
   groups_.emplace(name, std::move(*seen));
   return true;
 }
 
-std::vector<policy::SeenFlow> FlowGroups::take() {
-  std::vector<policy::SeenFlow> flows;
+JournalFlows FlowGroups::take() {
+  JournalFlows taken{.flows = {}, .left_out = std::exchange(left_out_, 0)};
   for (auto& [key, flow] : groups_) {
-    flows.push_back(std::move(flow));
+    taken.flows.push_back(std::move(flow));
   }
   groups_.clear();
-  return flows;
+  return taken;
 }
 
-Result<std::vector<policy::SeenFlow>> journal_flows(std::chrono::system_clock::time_point from,
-                                                    std::chrono::system_clock::time_point to) {
+Result<JournalFlows> journal_flows(std::chrono::system_clock::time_point from,
+                                   std::chrono::system_clock::time_point to) {
   sd_journal* opened = nullptr;
   if (const int code = sd_journal_open(&opened, SD_JOURNAL_LOCAL_ONLY | SD_JOURNAL_SYSTEM);
       code < 0) {
@@ -117,8 +111,9 @@ Result<std::vector<policy::SeenFlow>> journal_flows(std::chrono::system_clock::t
     if (sd_journal_get_realtime_usec(opened, &time) < 0 || time >= microseconds(to)) {
       break;
     }
-    if (const std::string text = value_of(opened, kFlow); !text.empty()) {
-      groups.add(text, count_of(opened));
+    if (const std::string text = value_of(opened, kFlowField); !text.empty()) {
+      // Audited flows that are repeated are one entry for five minutes.
+      groups.add(text, std::strtoull(value_of(opened, kCountField).c_str(), nullptr, 10));
     }
   }
   if (code < 0) {

@@ -215,8 +215,9 @@ void print_key_warnings(const config::Configuration& configuration) {
 /// journal from before its start.
 struct Seen {
   std::vector<policy::SeenFlow> flows;
-  std::string problem;      // why the journal was not read; empty if it was
-  bool is_partial = false;  // a part of the time is before the daemon's start
+  std::string problem;         // why the journal was not read; empty if it was
+  std::uint64_t left_out = 0;  // flows in the journal that were not compared
+  bool is_partial = false;     // a part of the time is before the daemon's start
 };
 
 Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
@@ -228,7 +229,7 @@ Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
   if (!recent) {
     return tl::unexpected(recent.error());
   }
-  Seen seen{.flows = std::move(*recent), .problem = {}, .is_partial = false};
+  Seen seen{.flows = std::move(*recent), .problem = {}, .left_out = 0, .is_partial = false};
   const std::chrono::seconds uptime(status->value("uptime_seconds", std::uint64_t{0}));
   if (uptime >= std::chrono::seconds(seconds)) {
     return seen;
@@ -237,7 +238,8 @@ Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
   const auto now = std::chrono::system_clock::now();
   auto logged = journal_flows(now - std::chrono::seconds(seconds), now - uptime);
   if (logged) {
-    std::ranges::move(*logged, std::back_inserter(seen.flows));
+    std::ranges::move(logged->flows, std::back_inserter(seen.flows));
+    seen.left_out = logged->left_out;
   } else {
     seen.problem = logged.error().text();
   }
@@ -340,6 +342,11 @@ Compared compare(const Globals& globals, const config::Configuration& configurat
     }
     input.seen = std::move(seen->flows);
     basis.journal_problem = seen->problem;
+    if (seen->left_out > 0) {
+      basis.notes.push_back(
+          fmt::format("{} of the journal not compared: there are more than 100,000 kinds",
+                      counted(seen->left_out, "flow")));
+    }
     if (!seen->problem.empty()) {
       basis.notes.push_back("flows from before the daemon's start were not compared: " +
                             seen->problem);
