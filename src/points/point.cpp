@@ -190,31 +190,32 @@ void Point::read_conntrack() {
 }
 
 /// Workloads in quarantine share one number in the rules: the name is known if only one of them is
-/// in this network namespace.
-void Point::name_quarantined(policy::Flow& flow) const {
-  if (!flow.source.quarantined && !flow.destination.quarantined) {
-    return;
-  }
+/// in this network namespace. Empty: none, or several.
+std::string Point::only_quarantined() const {
   const workload::Workload* only = nullptr;
   for (const workload::Workload* workload : observers_->registry.all()) {
     if (workload->state == workload::State::quarantined && workload->is_in(network_)) {
       if (only != nullptr) {
-        return;
+        return "";
       }
       only = workload;
     }
   }
-  for (policy::FlowEnd* end : {&flow.source, &flow.destination}) {
-    if (end->quarantined && only != nullptr) {
-      end->workload = only->name;
-    }
-  }
+  return only != nullptr ? only->name : "";
 }
 
 void Point::read_log() {
   const auto began = std::chrono::steady_clock::now();
+  std::optional<std::string> quarantined;  // looked up once: there can be many workloads
   for (policy::Flow& flow : log_->read(*enforcer_, observers_->registry)) {
-    name_quarantined(flow);
+    for (policy::FlowEnd* end : {&flow.source, &flow.destination}) {
+      if (end->quarantined) {
+        if (!quarantined) {
+          quarantined = only_quarantined();
+        }
+        end->workload = *quarantined;
+      }
+    }
     observers_->on_flow(std::move(flow));
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(

@@ -110,7 +110,7 @@ class Point {
         verifier::Verifier* verifier);
   [[nodiscard]] Status follow(sd_event* loop, std::function<void()> on_addresses);
   void read_log();
-  void name_quarantined(policy::Flow& flow) const;
+  [[nodiscard]] std::string only_quarantined() const;
 
   handshake::PointId id_;
   std::shared_ptr<const kernel::Netns> network_;
