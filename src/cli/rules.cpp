@@ -27,10 +27,14 @@ std::string action_text(const json& rule) {
 }
 
 void print_rules(const json& rules) {
-  Table table({"HITS", "LAST", "RULE", "NAME", "PLACE"});
+  const auto clock = [](const json& time, const char* none) {
+    const std::string text = time.is_string() ? clock_text(time.get<std::string>()) : none;
+    return text.substr(0, text.find('.'));
+  };
+  Table table({"HITS", "LAST", "SINCE", "RULE", "NAME", "PLACE"});
   for (const json& rule : rules) {
-    const std::string last = rule.at("last").is_string() ? clock_text(rule.at("last")) : "never";
-    table.add({std::to_string(rule.value("hits", std::uint64_t{0})), last.substr(0, last.find('.')),
+    table.add({std::to_string(rule.value("hits", std::uint64_t{0})),
+               clock(rule.value("last", json()), "never"), clock(rule.value("since", json()), "?"),
                action_text(rule), rule.value("name", ""), place_text(rule)});
   }
   fmt::print("{}", table.render(terminal_width()));
@@ -44,7 +48,7 @@ void add_rules(CLI::App& parent, Globals& globals, Action& action) {
   command->footer(
       "Counts reported flows: denied and audited ones, and samples of allowed ones (see\n"
       "'trirectl flows --all'). A rule keeps its count across reloads unless it changes;\n"
-      "a restart of triremed begins again.");
+      "a restart of triremed begins again. SINCE says when counting began.");
   command->callback([&] {
     action = [&] {
       const auto rules = ask(globals, control::method::rules, json::object());
