@@ -103,7 +103,7 @@ class HostsCase(PairCase):
         self.assertEqual(again.served("tcp", PORT + 1)["bytes"], 0)
         self.assertEqual(len(reported_at_client()), 4, "nothing else is reported")
 
-    def test_a_flow_that_tokens_authorise_is_a_sample_at_both_hosts(self):
+    def test_a_flow_that_tokens_authorize_is_a_sample_at_both_hosts(self):
         def samples(of, kind):
             argv = [host.TRIRECTL, "flows", "--all", "--json", "--port", f"{kind}/{PORT}"]
             flows = map(json.loads, of.must(argv).splitlines())
@@ -315,7 +315,7 @@ class Strangers(HostsCase, unittest.TestCase):
 
     test_other_labels_are_refused_at_once = None
     test_the_callers_host_hears_who_denied_it_and_why = None
-    test_a_flow_that_tokens_authorise_is_a_sample_at_both_hosts = None
+    test_a_flow_that_tokens_authorize_is_a_sample_at_both_hosts = None
     test_a_connection_survives_restarts_of_both_daemons = None
     test_nobody_gets_in_while_the_daemon_is_dead = None
 
