@@ -71,7 +71,8 @@ Result<std::chrono::seconds> parse_time_span(const std::string& text) {
                               : unit == "h"               ? 3600
                               : unit == "d"               ? 86400
                                                           : 0;
-  if (error != std::errc() || factor == 0 || number < 0 || number > 1'000'000'000) {
+  if (error != std::errc() || factor == 0 || number < 0 ||
+      number > 1'000'000'000 / factor) {  // more would overflow a time in nanoseconds
     return fail("invalid time span '" + text + "'",
                 "use a number with a unit, such as 90s, 15m, 2h or 7d");
   }

@@ -9,6 +9,7 @@
 #include "command.hpp"
 #include "trirun_options.hpp"
 #include "usage.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -268,6 +269,14 @@ TEST(Trirectl, FindsCommandsForHelp) {
   EXPECT_FALSE(find_command(app, std::vector<std::string>{"policy", "dif"}));
   EXPECT_FALSE(find_command(app, std::vector<std::string>{"status", "x"}));
   EXPECT_FALSE(find_command(app, std::vector<std::string>{"unit-gate"})) << "it is hidden";
+}
+
+TEST(TimeSpan, FitsATimeInNanoseconds) {
+  EXPECT_EQ(parse_time_span("7d").value(), std::chrono::hours(7 * 24));
+  EXPECT_EQ(parse_time_span("1000000000").value(), std::chrono::seconds(1'000'000'000));
+  for (const char* text : {"200000d", "1000000000m", "1000000001", "-1s", "7w", "", "d"}) {
+    EXPECT_FALSE(parse_time_span(text)) << text;
+  }
 }
 
 }  // namespace
