@@ -47,7 +47,8 @@ class Collecting {
     }
     for (const auto& [inode, network] : networks_) {
       if (Status there = read_network(network); !there) {
-        notes_.insert("a container's sockets were not listed: " + there.error().message);
+        notes_.insert("the sockets of a network namespace were not listed: " +
+                      there.error().message);
       }
     }
     return std::move(sockets_);
@@ -86,6 +87,9 @@ class Collecting {
       if (const auto id = daemon_.tree().id(child)) {
         owners_.emplace(*id, own);
       }
+      if (own.kind != OwnerKind::unlabeled) {
+        note_network(child);
+      }
       walk(child, std::move(own));
     }
   }
@@ -94,12 +98,10 @@ class Collecting {
   std::optional<SocketOwner> owner_of(const std::string& path, const std::string& name) {
     const workload::Workload* workload = daemon_.registry().find_cgroup(path);
     if (workload != nullptr) {
-      note_network(path);
       return SocketOwner{
           .kind = OwnerKind::workload, .name = workload->name, .labels = workload->labels};
     }
     if (const std::string id = docker::container_id(name); !id.empty()) {
-      note_network(path);
       has_containers_ = true;
       return container_owner(id);
     }
@@ -146,7 +148,8 @@ class Collecting {
   /// The network namespace of the cgroup's first process, if it is another one than the daemon's.
   void note_network(const std::string& path) {
     const std::vector<std::uint32_t> pids = daemon_.tree().pids(path);
-    if (pids.empty() || workload::network_of_process(pids.front()) == workload::own_network()) {
+    const std::uint64_t known = pids.empty() ? 0 : workload::network_of_process(pids.front());
+    if (known == 0 || known == workload::own_network() || networks_.contains(known)) {
       return;
     }
     if (auto network = kernel::Netns::of_process(pids.front())) {
