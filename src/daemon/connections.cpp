@@ -103,6 +103,9 @@ class Reading {
   // --- connections found by sockets ---
 
   void take(policy::LiveConnection live, const std::vector<std::size_t>& flow_of_track) {
+    if (is_to_resolver(live)) {
+      return;
+    }
     const bool is_whole = live.client != nullptr && live.server != nullptr;
     const policy::LiveSocket& known = live.server != nullptr ? *live.server : *live.client;
     if (!is_whole && (known.sends.destination.is_loopback() ||
@@ -216,6 +219,9 @@ class Reading {
     auto destination = (turned ? label.source() : label.destination()).value_or(abi::kNoNumber);
     if (turned) {
       std::swap(flow.original, flow.reply);
+    }
+    if (is_to_resolver(inode_of(tracked.point->network()), flow.original.destination)) {
+      return;
     }
     const bool passes = (label.flags() & (abi::kAuthorized | abi::kAudited)) != 0;
     const bool has_ends = is_workload(source) || is_workload(destination);

@@ -36,7 +36,8 @@ enum class Scope : std::uint8_t {
 };
 
 /// A connection between two enforcement points counts once. Connections of a workload to itself are
-/// left out, and those that policy is about to end. Errors: netlink fails.
+/// left out, those that policy is about to end, and queries of containers to Docker's resolver.
+/// Errors: netlink fails.
 [[nodiscard]] Result<Connections> connections(Daemon& daemon, Scope scope);
 
 }  // namespace trireme::daemon

@@ -59,9 +59,13 @@ bool is_beside(const policy::LiveConnection& live, const policy::Address& addres
   return address.is_loopback() || (known != addresses.end() && known->second.contains(address));
 }
 
+bool is_to_resolver(std::uint64_t network, const policy::Address& destination) {
+  return network != 0 && policy::is_resolver(destination);
+}
+
 bool is_to_resolver(const policy::LiveConnection& live) {
-  return live.client != nullptr && live.client->network != 0 &&
-         policy::is_resolver(live.from_client.destination);
+  return live.client != nullptr &&
+         is_to_resolver(live.client->network, live.from_client.destination);
 }
 
 }  // namespace trireme::daemon

@@ -39,6 +39,7 @@ using AddressesByNetwork = std::map<std::uint64_t, std::set<policy::Address>>;
 
 /// Whether this is a query of a container to Docker's resolver in its own network namespace, which
 /// passes under any policy: policy::is_resolver().
+[[nodiscard]] bool is_to_resolver(std::uint64_t network, const policy::Address& destination);
 [[nodiscard]] bool is_to_resolver(const policy::LiveConnection& live);
 
 }  // namespace trireme::daemon

@@ -149,6 +149,13 @@ TEST_F(FindUnmanaged, DockersResolverIsPartOfAContainer) {
   EXPECT_EQ(find().connections, 1U) << "on the host it is an address like others";
 }
 
+TEST(Resolver, IsOfContainersAlone) {
+  const policy::Address resolver = policy::Address::parse("127.0.0.11").value();
+  EXPECT_TRUE(is_to_resolver(7, resolver));
+  EXPECT_FALSE(is_to_resolver(0, resolver));
+  EXPECT_FALSE(is_to_resolver(7, policy::Address::parse("127.0.0.53").value()));
+}
+
 TEST_F(FindUnmanaged, RulesInForceCountEvenInAuditMode) {
   listen(db(), 5432);
   connect(shop(), 40000, db(), 5432);
