@@ -24,12 +24,11 @@ namespace {
 using policy::Resident;
 
 constexpr std::chrono::milliseconds kSystemdPatience(3000);
-constexpr std::size_t kDeepest = 24;  // levels of cgroups that are searched, as in the gate
 
 class Looking {
  public:
   Looking(const kernel::CgroupTree& tree, const config::Host& host) : tree_(tree), host_(host) {
-    walk("", 0);
+    note_cgroups();
   }
 
   FirstLook run(std::chrono::milliseconds patience) {
@@ -60,20 +59,15 @@ class Looking {
   }
 
  private:
-  void walk(const std::string& path, std::size_t depth) {
-    for (const std::string& name : tree_.children(path.empty() ? "/" : path)) {
-      std::string child = path;
-      child += "/" + name;
-      if (docker::is_container_cgroup(name) && tree_.populated(child)) {
-        container_cgroups_.push_back(child);
+  void note_cgroups() {
+    paths_ = tree_.all();
+    for (const std::string& path : paths_) {
+      if (docker::is_container_cgroup(path.substr(path.rfind('/') + 1)) && tree_.populated(path)) {
+        container_cgroups_.push_back(path);
       }
-      if (systemd::cgroup_of_unit(child) == child) {
-        candidates_.units.push_back(child);
+      if (systemd::cgroup_of_unit(path) == path) {
+        candidates_.units.push_back(path);
       }
-      if (depth < kDeepest) {
-        walk(child, depth + 1);
-      }
-      paths_.push_back(std::move(child));
     }
   }
 

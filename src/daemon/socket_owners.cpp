@@ -24,19 +24,13 @@ std::string candidate(const std::string& path) {
 
 SocketOwners::SocketOwners(const kernel::CgroupTree& tree, enforcer::LocalPolicy::Owners numbers,
                            bool with_cgroups)
-    : tree_(tree), numbers_(std::move(numbers)), with_cgroups_(with_cgroups) {
-  if (const auto top = tree_.id("/")) {
+    : numbers_(std::move(numbers)), with_cgroups_(with_cgroups) {
+  if (const auto top = tree.id("/")) {
     paths_.emplace(*top, "");
   }
-  note_cgroups("");
-}
-
-void SocketOwners::note_cgroups(const std::string& path) {
-  for (const std::string& name : tree_.children(path.empty() ? "/" : path)) {
-    const std::string child = path + "/" + name;
-    if (const auto id = tree_.id(child)) {
-      paths_.emplace(*id, child);
-      note_cgroups(child);
+  for (std::string& path : tree.all()) {
+    if (const auto id = tree.id(path)) {
+      paths_.emplace(*id, std::move(path));
     }
   }
 }

@@ -39,9 +39,6 @@ class SocketOwners {
                                           std::uint16_t port) const;
 
  private:
-  void note_cgroups(const std::string& path);
-
-  const kernel::CgroupTree& tree_;
   enforcer::LocalPolicy::Owners numbers_;
   bool with_cgroups_;
   std::unordered_map<std::uint64_t, std::string> paths_;  // of all cgroups, by id

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <unordered_map>
 
 #include "daemon.hpp"
 #include "trireme/control/flow.hpp"
@@ -38,7 +39,7 @@ class Collecting {
     for (docker::KnownContainer& container : daemon.docker().known()) {
       containers_.emplace(container.id, std::move(container));
     }
-    walk("", {});
+    note_owners();
   }
 
   Result<std::vector<OwnedSocket>> sockets() {
@@ -78,19 +79,20 @@ class Collecting {
   }
 
  private:
-  /// Assigns each cgroup to its owner: that of its own, or of its parent.
-  void walk(const std::string& path, SocketOwner owner) {
-    for (const std::string& name : daemon_.tree().children(path.empty() ? "/" : path)) {
-      std::string child = path;
-      child += "/" + name;
-      SocketOwner own = owner_of(child, name).value_or(owner);
-      if (const auto id = daemon_.tree().id(child)) {
-        owners_.emplace(*id, own);
+  /// Assigns each cgroup to its owner: its own, or that of its parent.
+  void note_owners() {
+    std::unordered_map<std::string, SocketOwner> by_path;
+    for (const std::string& path : daemon_.tree().all()) {
+      const std::size_t slash = path.rfind('/');
+      const SocketOwner owner =
+          owner_of(path, path.substr(slash + 1)).value_or(by_path[path.substr(0, slash)]);
+      if (const auto id = daemon_.tree().id(path)) {
+        owners_.emplace(*id, owner);
       }
-      if (own.kind != OwnerKind::unlabeled) {
-        note_network(child);
+      if (owner.kind != OwnerKind::unlabeled) {
+        note_network(path);
       }
-      walk(child, std::move(own));
+      by_path.emplace(path, owner);
     }
   }
 

@@ -138,6 +138,25 @@ std::vector<std::string> CgroupTree::children(const std::string& path) const {
   return names;
 }
 
+std::vector<std::string> CgroupTree::all() const {
+  std::vector<std::string> found;
+  std::vector<std::string> open = {"/"};
+  while (!open.empty()) {
+    const std::string path = std::move(open.back());
+    open.pop_back();
+    const bool is_root = path == "/";
+    if (level(path) < kDeepest) {
+      for (const std::string& name : children(path)) {
+        open.push_back((is_root ? "" : path) + "/" + name);
+      }
+    }
+    if (!is_root) {
+      found.push_back(path);
+    }
+  }
+  return found;
+}
+
 Status CgroupTree::create(const std::string& path) const {
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);
