@@ -295,7 +295,10 @@ Explanation explain(const Policy& policy, const World& world, const std::vector<
   }
   Explanation result = explainer.explanation();
   for (const auto* parts : {&from, &to}) {
-    if (parts->size() == kMostParts) {
+    if (const std::size_t left_out = parts->front().left_out; left_out > 0) {
+      result.notes.push_back(fmt::format("only {} of {} parts of {} were checked", parts->size(),
+                                         parts->size() + left_out, parts->front().text));
+    } else if (parts->size() == kMostParts) {
       result.notes.push_back(
           fmt::format("only {} parts of {} were checked", kMostParts, parts->front().text));
     }

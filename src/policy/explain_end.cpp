@@ -69,7 +69,7 @@ class EndParser {
   void add_name(std::string_view text, const std::string& name, bool is_unlabeled,
                 Parts& parts) const;
   [[nodiscard]] std::set<Address> addresses_of(const std::string& name) const;
-  [[nodiscard]] std::vector<std::size_t> residents_at(const Address& address) const;
+  [[nodiscard]] std::vector<bool> networks_with(const Address& address) const;
 
   const Policy& policy_;
   const World& world_;
@@ -92,27 +92,31 @@ ExplainEnd EndParser::unlabeled(std::string_view text, const Address& address) c
   return part;
 }
 
-/// The workloads of this host whose network has the address.
-std::vector<std::size_t> EndParser::residents_at(const Address& address) const {
-  std::vector<std::size_t> found;
-  for (std::size_t i = 0; i < world_.residents.size(); ++i) {
-    for (const std::size_t network : world_.residents[i].networks) {
-      const auto& addresses = world_.networks.at(network).addresses;
-      if (network != 0 &&
-          std::ranges::find(addresses, address, &World::Interface::address) != addresses.end()) {
-        found.push_back(i);
-      }
-    }
+/// For each network of World::networks, whether it is of containers and has the address.
+std::vector<bool> EndParser::networks_with(const Address& address) const {
+  std::vector<bool> found(world_.networks.size());
+  for (std::size_t i = 1; i < found.size(); ++i) {
+    const auto& addresses = world_.networks[i].addresses;
+    found[i] = std::ranges::find(addresses, address, &World::Interface::address) != addresses.end();
   }
   return found;
 }
 
 std::vector<ExplainEnd> EndParser::address(std::string_view text, const Address& address) const {
   std::vector<ExplainEnd> parts;
-  for (const std::size_t index : residents_at(address)) {
-    for (ExplainEnd& part : resident(world_.residents[index].name, index)) {
+  const std::vector<bool> has_address = networks_with(address);
+  for (std::size_t index = 0; index < world_.residents.size(); ++index) {
+    const World::Resident& found = world_.residents[index];
+    const auto is_meant = [&](std::size_t network) { return has_address.at(network); };
+    if (std::ranges::none_of(found.networks, is_meant)) {
+      continue;
+    }
+    for (ExplainEnd& part : resident(found.name, index)) {
+      if (!is_meant(part.end.network)) {
+        continue;  // it is also in another network
+      }
       part.text = text;
-      if (world_.residents[index].state == World::State::unenforced) {
+      if (found.state == World::State::unenforced) {
         part.end.address = address;
       }
       parts.push_back(std::move(part));
@@ -325,7 +329,12 @@ Result<std::vector<ExplainEnd>> EndParser::parse(std::string_view text) const {
 
 Result<std::vector<ExplainEnd>> parse_ends(std::string_view text, const Policy& policy,
                                            const World& world) {
-  return EndParser(policy, world).parse(text);
+  auto parts = EndParser(policy, world).parse(text);
+  if (parts && parts->size() > kMostParts) {
+    parts->front().left_out = parts->size() - kMostParts;
+    parts->resize(kMostParts);
+  }
+  return parts;
 }
 
 }  // namespace trireme::policy

@@ -272,6 +272,29 @@ TEST(ExplainWorld, AnAddressOfAContainerIsTheContainer) {
   EXPECT_EQ(answer.others[0].decision.verdict, Verdict::allow);
 }
 
+TEST(ExplainWorld, AnAddressIsThatOfOneNetwork) {
+  World world = bridged();
+  world.residents[2].networks = {0, 1};  // it was started in another one
+  const auto parts = parse_ends("172.17.0.2", {}, world).value();
+  ASSERT_EQ(parts.size(), 2U);
+  for (const ExplainEnd& part : parts) {
+    EXPECT_EQ(part.end.network, 1U);
+  }
+}
+
+TEST(ExplainWorld, OfManyWorkloadsAtAnAddressTheRestIsCounted) {
+  World world = bridged();
+  for (std::size_t i = 0; i < kMostParts + 8; ++i) {
+    world.residents.push_back({.name = fmt::format("pod-{}", i),
+                               .labels = world.residents[1].labels,
+                               .number = 100 + i,
+                               .networks = {1}});
+  }
+  EXPECT_EQ(parse_ends("172.17.0.2", {}, world).value().size(), kMostParts);
+  EXPECT_THAT(asked({}, "web.scope", "172.17.0.2", world).notes,
+              ElementsAre("only 256 of 266 parts of 172.17.0.2 were checked"));
+}
+
 TEST(ExplainWorld, APeersLabelsAreNotKnownHere) {
   Policy policy;
   policy.rules = {allow(Selector::parse("app=web").value(), kWorld, "out")};

@@ -15,8 +15,9 @@ namespace trireme::policy {
 /// One endpoint of the flow in question, or a part of it that rules may tell apart from the others.
 struct ExplainEnd {
   WorldEnd end;
-  std::string text;       // what was asked for, or this part of it
-  std::string note = {};  // more about it, for people
+  std::string text;          // what was asked for, or this part of it
+  std::string note = {};     // more about it, for people
+  std::size_t left_out = 0;  // of the first part: how many there are beyond kMostParts, if counted
 };
 
 /// Parses the name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME`
@@ -24,7 +25,7 @@ struct ExplainEnd {
 /// never empty. It has several parts, at most kMostParts:
 ///   - labels: one for each network of this host with workloads that have them. If there is none,
 ///     one beside the other end, and one on another host if there are [host] peers
-///   - an address of a container: one for each workload there
+///   - an address of a container: one for each workload in its network
 ///   - an address of [host] peers: a process that may have labels, then one without
 ///   - a network, or a DNS name with several addresses: one for each combination of networks that
 ///     rules can distinguish; the first part is at the first address or name
