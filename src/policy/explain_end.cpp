@@ -70,6 +70,7 @@ class EndParser {
                 Parts& parts) const;
   [[nodiscard]] std::set<Address> addresses_of(const std::string& name) const;
   [[nodiscard]] std::vector<bool> networks_with(const Address& address) const;
+  [[nodiscard]] bool has_workloads_here() const;
 
   const Policy& policy_;
   const World& world_;
@@ -90,6 +91,14 @@ ExplainEnd EndParser::unlabeled(std::string_view text, const Address& address) c
   }
   part.end.address = address;
   return part;
+}
+
+/// Whether workloads share this host's addresses with its unlabeled processes.
+bool EndParser::has_workloads_here() const {
+  return std::ranges::any_of(world_.residents, [](const World::Resident& resident) {
+    return resident.state != World::State::unenforced &&
+           std::ranges::find(resident.networks, std::size_t{0}) != resident.networks.end();
+  });
 }
 
 /// For each network of World::networks, whether it is of containers and has the address.
@@ -126,7 +135,14 @@ std::vector<ExplainEnd> EndParser::address(std::string_view text, const Address&
     return parts;
   }
   parts.push_back(unlabeled(text, address));
-  if (parts.front().end.where == Where::peer) {
+  const Where where = parts.front().end.where;
+  if ((where == Where::network || where == Where::beside) && has_workloads_here()) {
+    parts.front().note = fmt::format(
+        "{} is taken for a process without labels; for a workload in this host's network, use its "
+        "name: --to NAME, or --from NAME",
+        address.text());
+  }
+  if (where == Where::peer) {
     parts.push_back(parts.front());
     parts.front().end.may_have_labels = true;
     parts.back().text = fmt::format("{}, without labels", address.text());
@@ -163,11 +179,12 @@ void EndParser::add_name(std::string_view text, const std::string& name, bool is
     for (ExplainEnd& part : found) {
       part.end.names = {name};
       part.note = fmt::format(
-          "{} resolved to {}{}{}", name, each.text(),
+          "{} resolved to {}{}{}{}{}", name, each.text(),
           addresses.size() > 1 ? fmt::format(" and {} other {}", addresses.size() - 1,
                                              addresses.size() == 2 ? "address" : "addresses")
                                : "",
-          is_listed ? "" : "; no [[network]] lists the name, so only the address counts");
+          is_listed ? "" : "; no [[network]] lists the name, so only the address counts",
+          part.note.empty() ? "" : "; ", part.note);
       parts.add(std::move(part));
     }
   }

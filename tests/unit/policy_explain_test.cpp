@@ -10,6 +10,7 @@
 namespace trireme::policy {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -270,6 +271,22 @@ TEST(ExplainWorld, AnAddressOfAContainerIsTheContainer) {
   ASSERT_EQ(answer.others.size(), 1U);
   EXPECT_THAT(answer.others[0].ends, ElementsAre("172.17.0.2, which is shop (app=shop)"));
   EXPECT_EQ(answer.others[0].decision.verdict, Verdict::allow);
+}
+
+TEST(ExplainWorld, AnAddressOfThisHostMayBeAWorkloads) {
+  World world = bridged();
+  for (const char* to : {"10.0.0.7", "127.0.0.1"}) {
+    const Explanation answer = asked({}, "web.scope", to, world);
+    EXPECT_FALSE(answer.passes());
+    EXPECT_THAT(answer.notes, ElementsAre(fmt::format(
+                                  "{} is taken for a process without labels; for a workload in "
+                                  "this host's network, use its name: --to NAME, or --from NAME",
+                                  to)));
+  }
+  EXPECT_THAT(asked({}, "web.scope", "@host", world).notes, IsEmpty()) << "that is unlabeled";
+  EXPECT_THAT(asked({}, "web.scope", "192.0.2.1", world).notes, IsEmpty());
+  world.residents[0].networks = {1};
+  EXPECT_THAT(asked({}, "web.scope", "10.0.0.7", world).notes, Not(Contains(HasSubstr("NAME"))));
 }
 
 TEST(ExplainWorld, AnAddressIsThatOfOneNetwork) {
