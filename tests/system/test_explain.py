@@ -64,8 +64,9 @@ class Explain(CrossingCase):
         server, address = self.container("shop", "app=shop")
         server.serve("tcp", "0.0.0.0", PORT)
         plain = self.plain()
-        far = self.peer.plain()
-        far.serve("tcp", "10.97.1.1", PORT)
+        for far in ("10.97.1.1", "10.97.1.2"):
+            self.peer.plain().serve("tcp", far, PORT)
+            self.assertEqual(plain.exchange("tcp", far, PORT), "ok", "no policy applies")
         self.use("")
         self.assertFalse(self.assert_true(plain, address, [("@host", "shop")], "at first"))
         self.assertFalse(self.assert_true(server, "10.97.1.1", [("shop", "10.97.1.1")], "at first"))
