@@ -31,6 +31,8 @@ bool has_login() {
 
 TEST(CallerUser, TheUserOfAProcessWithoutALogin) {
   EXPECT_EQ(user_of({}), "root");  // no pid: the caller is in another pid namespace
+  // Not the first line of /etc/passwd. Debian has this user there.
+  EXPECT_EQ(user_of({.pid = 0, .uid = 65534, .gid = 0, .groups = {}, .pidfd = {}}), "nobody");
   EXPECT_EQ(user_of({.pid = 0, .uid = kNameless, .gid = 0, .groups = {}, .pidfd = {}}),
             "uid 3999999999");
   if (!has_login()) {

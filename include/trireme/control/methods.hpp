@@ -68,7 +68,8 @@ inline constexpr const char* workloads = "workloads";
 /// params {"name": "x.service", "reason": ""} -> workload object. Drops all traffic of a live
 /// workload until `release`: also after a restart of the daemon or, for containers and units, of
 /// the workload, and after a reboot. "reason" is at most 200 bytes in one line. The user who is
-/// recorded is the caller's login user, or the caller's user if it has none. Root only.
+/// recorded is the caller's login user, or the caller's user if it has none: its name in
+/// /etc/passwd, else "uid 1000". Root only.
 inline constexpr const char* quarantine = "quarantine";
 
 /// params {"name": "x.service"} -> workload object, or null if no workload of that name exists now.
