@@ -273,6 +273,19 @@ class DiffProperty(LabCase):
                 return peer.ident
         return name or "@host"
 
+    def are_in_force(self, changes):
+        """Whether the workloads are those that `policy diff` promised."""
+        here = {each["name"]: each for each in self.lab.workloads()}
+        for change in changes:
+            found = here.get(change["name"], {"state": "unenforced"})
+            if change["change"] in ("ends", "quarantined"):
+                state = {"ends": "unenforced", "quarantined": "quarantined"}[change["change"]]
+                if found["state"] != state:
+                    return False
+            elif (found["state"], found.get("labels")) != ("enforced", change["after"]["labels"]):
+                return False
+        return True
+
     def change(self, number):
         policy = self.policy if self.random.random() < 0.3 else self.random_policy()
         identity = self.identity if self.random.random() < 0.3 else self.random_identity()
@@ -291,6 +304,12 @@ class DiffProperty(LabCase):
             if cut["port"].startswith("tcp/") and port in ours:
                 expected[(self.said(cut["from"]), port)] += cut["count"]
         self.apply(policy, identity)
+        waiting.until(
+            lambda: self.are_in_force(found["identity"]),
+            f"the workloads are as promised: {[each['text'] for each in found['identity']]}",
+            20,
+            0.05,
+        )
 
         def ended():
             keys = self.dead()
@@ -302,7 +321,7 @@ class DiffProperty(LabCase):
         deadline = time.monotonic() + 10 * waiting.PATIENCE
         while ended()[1] != expected and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.4)  # what should not happen
+        time.sleep(0.2)  # what should not happen: flows are checked twice, 0.1 s apart
         keys, kinds = ended()
         self.assertEqual(kinds, expected, f"said on the left, ended on the right; {found['cuts']}")
         self.assertEqual(found["live_flows_cut"], sum(cut["count"] for cut in found["cuts"]))
