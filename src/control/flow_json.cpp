@@ -171,6 +171,7 @@ std::optional<policy::SeenFlow> seen_flow(const json& flow) {
   seen.count = flow.value("count", std::uint64_t{1});
   seen.last = flow.value("time", "");
   seen.is_local = flow.value("local", false);
+  seen.is_unproved = flow.value("unproved", false);
   seen.client_ports = flow.value("client_ports", std::vector<std::uint16_t>());
   const std::string verdict = flow.value("verdict", "");
   seen.verdict = verdict == "deny"    ? policy::Verdict::deny

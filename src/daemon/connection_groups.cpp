@@ -29,7 +29,7 @@ void ConnectionGroups::add(ConnectionKind kind, const enforcer::Enforcer& enforc
     return;
   }
   for (ConnectionEnd* end : {&kind.from, &kind.to}) {
-    if (is_workload(end->number) && !wants_everything_) {
+    if (is_workload(end->number) && !wants_everything_ && !kind.is_unproved) {
       end->address = {};
     }
   }
@@ -50,14 +50,15 @@ void ConnectionGroups::add(ConnectionKind kind, const enforcer::Enforcer& enforc
 }
 
 policy::FlowEnd ConnectionGroups::described(const ConnectionEnd& end,
-                                            const enforcer::Enforcer& enforcer) const {
+                                            const enforcer::Enforcer& enforcer,
+                                            bool with_address) const {
   policy::FlowEnd made;
   if (!is_workload(end.number)) {
     made = enforcer::end_without_labels(end.number, end.address, enforcer);
     made.cgroup = end.cgroup;
     return made;
   }
-  if (wants_everything_) {
+  if (wants_everything_ || with_address) {
     made.address = end.address;
   }
   if (const workload::Workload* workload = daemon_.registry().find_number(end.number)) {
@@ -83,19 +84,22 @@ Connections ConnectionGroups::result() const {
     OpenConnections made;
     made.is_local = kind.is_local;
     made.is_guess = kind.is_guess;
+    made.is_unproved = kind.is_unproved;
     policy::Flow& flow = made.tally.last;
     flow.time = made.tally.first = now_;
-    flow.source = described(kind.from, *group.enforcer);
-    flow.destination = described(kind.to, *group.enforcer);
+    flow.source = described(kind.from, *group.enforcer, kind.is_unproved);
+    flow.destination = described(kind.to, *group.enforcer, kind.is_unproved);
     flow.protocol = kind.protocol;
     flow.port = kind.port;
     made.tally.count = group.count;
     flow.verdict = kind.verdict.value_or(policy::Verdict::allow);
     if (!kind.verdict) {
-      const policy::SeenFlow seen = policy::seen(flow, group.count, group.client_ports);
+      policy::SeenFlow seen = policy::seen(flow, group.count, group.client_ports);
+      seen.is_unproved = kind.is_unproved;
       const policy::Verdict verdict = policy::judge(policy, names, seen).verdict;
       flow.verdict = verdict == policy::Verdict::audit ? verdict : policy::Verdict::allow;
-      made.tally.count -= policy::count_denied(policy, names, seen);
+      // Without proof, NAT that is not seen here may be what lets the flow pass.
+      made.tally.count -= kind.is_unproved ? 0 : policy::count_denied(policy, names, seen);
     }
     if (made.tally.count == 0) {
       continue;  // is being ended

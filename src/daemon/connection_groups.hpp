@@ -30,6 +30,7 @@ struct ConnectionKind {
   std::uint16_t port = 0;
   bool is_local = false;
   bool is_guess = false;
+  bool is_unproved = false;  // as in policy::SeenFlow; then workloads have addresses
   /// As the label of its conntrack entry says; nullopt: the policy in force decides.
   std::optional<policy::Verdict> verdict;
   auto operator<=>(const ConnectionKind&) const = default;
@@ -60,7 +61,8 @@ class ConnectionGroups {
   };
 
   [[nodiscard]] policy::FlowEnd described(const ConnectionEnd& end,
-                                          const enforcer::Enforcer& enforcer) const;
+                                          const enforcer::Enforcer& enforcer,
+                                          bool with_address) const;
 
   Daemon& daemon_;
   bool wants_everything_;

@@ -144,7 +144,26 @@ class Reading {
     kind.is_local = is_whole && live.client->network == live.server->network;
     kind.from = end_of(live.client, live.from_client.source, kind.is_local, client_number);
     kind.to = end_of(live.server, live.from_client.destination, kind.is_local, server_number);
+    // With NAT, each end knows the other by another address than this connection has here.
+    kind.is_unproved = is_whole && !kind.is_local && is_workload(kind.from.number) &&
+                       is_workload(kind.to.number) && live.client->sends == live.from_client &&
+                       !(has_proof(*live.client, kind.from.number, tracked[0]) &&
+                         has_proof(*live.server, kind.to.number, tracked[1]));
     groups_.add(std::move(kind), point_of(known.network).enforcer(), live.from_client.source_port);
+  }
+
+  /// Whether the other end of the connection has proved labels to the workload `own`, whose socket
+  /// this is, as long as it has had this number.
+  [[nodiscard]] bool has_proof(const policy::LiveSocket& socket, Number own,
+                               const Tracked* track) const {
+    if (const auto proved = proved_flow(socket)) {
+      return proved->local == own;
+    }
+    const FlowLabel label{track == nullptr ? std::array<std::uint32_t, 4>() : track->flow.label};
+    const Number source = label.source().value_or(abi::kNoNumber);
+    const Number destination = label.destination().value_or(abi::kNoNumber);
+    return (label.flags() & abi::kToken) != 0 && is_workload(source) && is_workload(destination) &&
+           (source == own || destination == own);
   }
 
   /// What the remote end of the connection has proved.

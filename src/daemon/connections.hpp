@@ -18,8 +18,9 @@ struct OpenConnections {
   control::FlowTally tally;
   /// TCP: the clients' ports, one for each connection. Only with Scope::everything.
   std::vector<std::uint16_t> client_ports;
-  bool is_local = false;  // both ends have their sockets in one network namespace
-  bool is_guess = false;  // which end is the client is a guess by the ports
+  bool is_local = false;     // both ends have their sockets in one network namespace
+  bool is_guess = false;     // which end is the client is a guess by the ports
+  bool is_unproved = false;  // as in policy::SeenFlow
 };
 
 struct Connections {

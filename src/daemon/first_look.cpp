@@ -27,7 +27,8 @@ constexpr std::chrono::milliseconds kSystemdPatience(3000);
 
 class Looking {
  public:
-  Looking(const kernel::CgroupTree& tree, const config::Host& host) : tree_(tree), host_(host) {
+  Looking(const kernel::CgroupTree& tree, const config::Host& host, Proofs proofs)
+      : tree_(tree), host_(host), proofs_(proofs) {
     note_cgroups();
   }
 
@@ -203,13 +204,17 @@ class Looking {
                   is_beside(live, live.from_client.destination, addresses_));
     flow.protocol = protocol;
     flow.port = live.from_client.destination_port;
+    flow.is_unproved = live.client != nullptr && live.server != nullptr &&
+                       live.client->network != live.server->network &&
+                       (proofs_ == Proofs::impossible ||
+                        (proofs_ == Proofs::of_new_flows && protocol == IPPROTO_TCP));
     for (const Resident* resident : {client, server}) {
       if (resident != nullptr && !resident->blocked.empty()) {
         made.blocked = resident->name + " would be quarantined";
       }
     }
-    const auto key = std::tuple(flow.from.workload + "\n" + flow.from.text(),
-                                flow.to.workload + "\n" + flow.to.text(), protocol, flow.port);
+    const auto key =
+        std::tuple(kind_of(flow, flow.from), kind_of(flow, flow.to), protocol, flow.port);
     const auto [known, is_new] = connections_.try_emplace(key, made);
     policy::SeenFlow& counted = known->second.flow;
     counted.count += is_new ? 0U : 1U;
@@ -222,18 +227,19 @@ class Looking {
   static policy::SeenEnd end(const Resident* resident, const policy::Address& address,
                              bool is_here) {
     policy::SeenEnd made;
+    made.address = address;
     if (resident != nullptr) {
       made.labels = resident->labels;
       made.workload = resident->name;
       return made;
     }
     made.host = is_here;
-    made.address = address;
     return made;
   }
 
   const kernel::CgroupTree& tree_;
   const config::Host& host_;
+  const Proofs proofs_;
   std::vector<std::string> paths_;
   std::vector<std::string> container_cgroups_;
   workload::Candidates candidates_;
@@ -251,9 +257,9 @@ class Looking {
 
 }  // namespace
 
-FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
+FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host, Proofs proofs,
                        std::chrono::milliseconds patience) {
-  return Looking(tree, host).run(patience);
+  return Looking(tree, host, proofs).run(patience);
 }
 
 }  // namespace trireme::daemon

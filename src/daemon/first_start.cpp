@@ -11,6 +11,8 @@
 #include "trireme/base/counted.hpp"
 #include "trireme/datapath/table.hpp"
 #include "trireme/kernel/nft.hpp"
+#include "trireme/kernel/probe.hpp"
+#include "trireme/kernel/queue.hpp"
 #include "trireme/policy/evaluate.hpp"
 #include "trireme/policy/explain.hpp"
 
@@ -24,6 +26,11 @@ constexpr std::size_t kMostLines = 20;
 bool has_no_table() {
   auto socket = kernel::NftSocket::open();
   return socket && !socket->table_exists(abi::kTable).value_or(true);
+}
+
+/// As Tokens::start() finds out.
+bool has_handshakes() {
+  return kernel::probe_queue() && kernel::probe_queue_priority();
 }
 
 std::string end_text(const policy::SeenEnd& end) {
@@ -76,7 +83,10 @@ FirstStart look(const policy::Policy& policy, const config::Host& host, bool is_
     found.lines.push_back("Open connections were not checked: " + tree.error().text());
     return found;
   }
-  const FirstLook survey = look_at_host(*tree, host, kDockerPatience);
+  const Proofs proofs = !has_handshakes() ? Proofs::impossible
+                        : is_first        ? Proofs::of_new_flows
+                                          : Proofs::made;
+  const FirstLook survey = look_at_host(*tree, host, proofs, kDockerPatience);
   policy::Policy enforced = policy;
   enforced.mode = policy::Mode::enforce;
   const policy::NameIndex names(enforced);

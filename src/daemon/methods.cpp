@@ -63,6 +63,7 @@ json connection_json(const OpenConnections& group) {
   json object = to_json(group.tally);
   object["local"] = group.is_local;
   object["guess"] = group.is_guess;
+  object["unproved"] = group.is_unproved;
   if (!group.client_ports.empty()) {
     object["client_ports"] = group.client_ports;
   }

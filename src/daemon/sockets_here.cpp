@@ -68,4 +68,9 @@ bool is_to_resolver(const policy::LiveConnection& live) {
          is_to_resolver(live.client->network, live.from_client.destination);
 }
 
+std::string kind_of(const policy::SeenFlow& flow, const policy::SeenEnd& end) {
+  const bool counts_address = flow.is_unproved && end.address;
+  return end.workload + "\n" + end.text() + (counts_address ? "\n" + end.address->text() : "");
+}
+
 }  // namespace trireme::daemon

@@ -5,11 +5,13 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "trireme/kernel/netns.hpp"
 #include "trireme/kernel/sockets.hpp"
 #include "trireme/policy/live_ends.hpp"
+#include "trireme/policy/seen.hpp"
 
 namespace trireme::daemon {
 
@@ -41,5 +43,8 @@ using AddressesByNetwork = std::map<std::uint64_t, std::set<policy::Address>>;
 /// passes under any policy: policy::is_resolver().
 [[nodiscard]] bool is_to_resolver(std::uint64_t network, const policy::Address& destination);
 [[nodiscard]] bool is_to_resolver(const policy::LiveConnection& live);
+
+/// Equal for ends of flows that are counted as one.
+[[nodiscard]] std::string kind_of(const policy::SeenFlow& flow, const policy::SeenEnd& end);
 
 }  // namespace trireme::daemon

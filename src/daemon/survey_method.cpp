@@ -223,7 +223,8 @@ Result<json> survey_json(Daemon& daemon) {
     return tl::unexpected(sockets.error());
   }
   const Unmanaged found =
-      find_unmanaged(*sockets, collecting.addresses(), *daemon.settings().policy());
+      find_unmanaged(*sockets, collecting.addresses(), *daemon.settings().policy(),
+                     daemon.tokens().verifier() != nullptr);
   json candidates = json::array();
   for (const Unmanaged::Candidate& candidate : found.candidates) {
     candidates.push_back(candidate_json(candidate));

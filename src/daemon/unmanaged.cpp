@@ -26,8 +26,9 @@ bool listens(const kernel::InetSocket& socket) {
 
 class Finding {
  public:
-  Finding(const std::vector<OwnedSocket>& sockets, const AddressesByNetwork& addresses)
-      : sockets_(sockets), addresses_(addresses) {
+  Finding(const std::vector<OwnedSocket>& sockets, const AddressesByNetwork& addresses,
+          bool has_handshakes)
+      : sockets_(sockets), addresses_(addresses), has_handshakes_(has_handshakes) {
     for (std::size_t i = 0; i < sockets.size(); ++i) {
       const auto& [socket, network, owner] = sockets[i];
       if (listens(socket) && owner.is_candidate()) {
@@ -102,6 +103,8 @@ class Finding {
                      is_beside(live, live.from_client.destination, addresses_));
     flow.protocol = protocol;
     flow.port = live.from_client.destination_port;
+    flow.is_unproved = !has_handshakes_ && client != nullptr && server != nullptr &&
+                       live.client->network != live.server->network;
     return flow;
   }
 
@@ -109,9 +112,9 @@ class Finding {
   static policy::SeenEnd end_of(const SocketOwner* owner, const policy::Address& address,
                                 bool is_host) {
     policy::SeenEnd end;
+    end.address = address;
     if (owner == nullptr || owner->kind == SocketOwner::Kind::unlabeled) {
       end.host = is_host;
-      end.address = address;
     } else {
       end.labels = owner->labels;
       end.workload = owner->name;
@@ -120,14 +123,15 @@ class Finding {
   }
 
   void add_denied(policy::SeenFlow flow) {
-    const auto key = std::tuple(flow.from.workload + "\n" + flow.from.text(),
-                                flow.to.workload + "\n" + flow.to.text(), flow.protocol, flow.port);
+    const auto key =
+        std::tuple(kind_of(flow, flow.from), kind_of(flow, flow.to), flow.protocol, flow.port);
     const auto [known, is_new] = denied_.try_emplace(key, std::move(flow));
     known->second.count += is_new ? 0 : 1;
   }
 
   const std::vector<OwnedSocket>& sockets_;
   const AddressesByNetwork& addresses_;
+  const bool has_handshakes_;
   std::map<std::uint8_t, std::vector<policy::LiveSocket>> live_;  // by protocol
   std::map<SocketOwner, Unmanaged::Candidate> candidates_;
   std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow>
@@ -183,8 +187,9 @@ std::string lines_for(const SocketOwner& owner) {
 }
 
 Unmanaged find_unmanaged(const std::vector<OwnedSocket>& sockets,
-                         const AddressesByNetwork& addresses, const policy::Policy& policy) {
-  return Finding(sockets, addresses).result(policy);
+                         const AddressesByNetwork& addresses, const policy::Policy& policy,
+                         bool has_handshakes) {
+  return Finding(sockets, addresses, has_handshakes).result(policy);
 }
 
 }  // namespace trireme::daemon

@@ -57,9 +57,10 @@ struct Unmanaged {
 [[nodiscard]] std::string lines_for(const SocketOwner& owner);
 
 /// `policy` is evaluated as if it was enforced and the candidates had the proposed labels.
+/// `has_handshakes`: workloads in two network namespaces can prove these to each other.
 [[nodiscard]] Unmanaged find_unmanaged(const std::vector<OwnedSocket>& sockets,
                                        const AddressesByNetwork& addresses,
-                                       const policy::Policy& policy);
+                                       const policy::Policy& policy, bool has_handshakes);
 
 /// The result of the method `survey`. Reads cgroups and sockets; blocks as long as the kernel lists
 /// them. Errors: this host's sockets cannot be listed.

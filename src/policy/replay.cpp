@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/policy/replay.hpp"
 
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <functional>
 #include <set>
@@ -10,9 +12,13 @@
 namespace trireme::policy {
 namespace {
 
-/// True if the labels of this end were proved by a remote host.
-bool is_remote(const SeenEnd& end) {
-  return end.labels && end.workload.empty();
+/// True for an open connection of two workloads that have proved their labels to each other: they
+/// are in two network namespaces of this host, or one is of a remote host. UDP between two
+/// namespaces proves labels again with the next datagram.
+bool is_proved(const SeenFlow& flow) {
+  const bool is_remote = flow.from.workload.empty() || flow.to.workload.empty();
+  return flow.from.labels && flow.to.labels && !flow.is_local && !flow.is_unproved &&
+         (is_remote || flow.protocol == IPPROTO_TCP);
 }
 
 }  // namespace
@@ -25,10 +31,11 @@ Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
   for (const SeenFlow& flow : flows) {
     result.flows += flow.count;
     const std::uint64_t was = count_denied(before, old_names, flow);
-    const IdentityDiff::Moved moved = identity.apply(flow);
-    const bool is_unproved = open && !moved.because.empty() &&
-                             (is_remote(flow.from) || is_remote(flow.to)) &&
-                             moved.flow.from.labels && moved.flow.to.labels;
+    IdentityDiff::Moved moved = identity.apply(flow);
+    const bool keeps_labels = moved.flow.from.labels && moved.flow.to.labels;
+    const bool needs_proof = open && !flow.is_local && !moved.because.empty() && keeps_labels;
+    moved.flow.is_unproved =
+        flow.is_unproved || (needs_proof && !is_proved(flow) && flow.protocol == IPPROTO_TCP);
     std::uint64_t is = 0;
     std::string reason;
     if (!moved.blocked.empty()) {
@@ -36,9 +43,9 @@ Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
       reason = moved.blocked;
     } else if (moved.is_own) {
       is = 0;
-    } else if (is_unproved) {
-      is = flow.count;
-      reason = "the remote host must be asked again for a workload with other labels";
+    } else if (needs_proof && is_proved(flow)) {
+      is = after.mode == Mode::audit ? 0 : flow.count;
+      reason = "the labels were proved when the connection began, and they change";
     } else {
       is = count_denied(after, new_names, moved.flow);
       if (is > was) {

@@ -17,6 +17,15 @@ SeenEnd seen_end(const FlowEnd& end) {
           .cgroup = end.cgroup};
 }
 
+/// A workload as an enforcement point takes it to which it has proved no labels.
+Endpoint as_world(const SeenEnd& end, std::span<const std::size_t> named) {
+  return {.kind = Endpoint::Kind::world,
+          .labels = nullptr,
+          .workload = 0,
+          .address = end.address,
+          .named = named};
+}
+
 }  // namespace
 
 SeenFlow seen(const Flow& flow, std::uint64_t count, std::vector<std::uint16_t> client_ports) {
@@ -53,7 +62,18 @@ std::vector<std::size_t> SeenEnd::networks(const NameIndex& index) const {
 Decision judge(const Policy& policy, const NameIndex& names, const SeenFlow& flow) {
   const auto from = flow.from.networks(names);
   const auto to = flow.to.networks(names);
-  return evaluate(policy, flow.from.endpoint(from), flow.to.endpoint(to), flow.protocol, flow.port);
+  const Endpoint source = flow.from.endpoint(from);
+  const Endpoint destination = flow.to.endpoint(to);
+  if (!flow.is_unproved || !flow.from.labels || !flow.to.labels) {
+    return evaluate(policy, source, destination, flow.protocol, flow.port);
+  }
+  const Decision at_source =
+      evaluate(policy, source, as_world(flow.to, to), flow.protocol, flow.port);
+  const Decision at_destination =
+      evaluate(policy, as_world(flow.from, from), destination, flow.protocol, flow.port);
+  return at_source.verdict == Verdict::deny || at_destination.verdict == Verdict::allow
+             ? at_source
+             : at_destination;
 }
 
 std::uint64_t count_denied(const Policy& policy, const NameIndex& names, const SeenFlow& flow) {

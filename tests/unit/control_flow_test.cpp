@@ -247,12 +247,14 @@ TEST(Flow, WhatIsKnownOfAnOpenConnectionIsReadBack) {
   open.destination.cgroup = "/system.slice/dns.service";
   nlohmann::json object = to_json(open);
   object["local"] = true;
+  object["unproved"] = true;
   object["client_ports"] = {40000, 40001};
   const auto seen = seen_flow(object);
   ASSERT_TRUE(seen);
   EXPECT_EQ(seen->to.cgroup, "/system.slice/dns.service");
   EXPECT_TRUE(seen->to.host);
   EXPECT_TRUE(seen->is_local);
+  EXPECT_TRUE(seen->is_unproved);
   EXPECT_EQ(seen->client_ports, (std::vector<std::uint16_t>{40000, 40001}));
 }
 

@@ -53,7 +53,9 @@ class FindUnmanaged : public ::testing::Test {
     add(client, 0, IPPROTO_TCP, kHere, client_port, kHere, port);
     add(server, 0, IPPROTO_TCP, kHere, port, kHere, client_port);
   }
-  Unmanaged find() { return find_unmanaged(sockets_, addresses_, policy_); }
+  Unmanaged find(bool has_handshakes = true) {
+    return find_unmanaged(sockets_, addresses_, policy_, has_handshakes);
+  }
   static std::vector<std::string> texts(const Unmanaged& found) {
     std::vector<std::string> texts;
     for (const policy::SeenFlow& flow : found.denied) {
@@ -140,6 +142,17 @@ TEST_F(FindUnmanaged, AnUnlabeledProcessIsTheHostOnlyInItsOwnNetworkNamespace) {
   add({}, 0, IPPROTO_TCP, "172.17.0.1", 40000, "172.17.0.2", 80);
   add(db(), 7, IPPROTO_TCP, "172.17.0.2", 80, "172.17.0.1", 40000);
   EXPECT_THAT(texts(find()), ElementsAre("1 172.17.0.1 app=db 80"));
+}
+
+TEST_F(FindUnmanaged, WithoutHandshakesLabelsEndWithTheNetworkNamespace) {
+  SocketOwner twin = owner(Kind::container, "shop", "shop");
+  listen(twin, 80, IPPROTO_TCP, 7);
+  add(shop(), 0, IPPROTO_TCP, "172.17.0.1", 40000, "172.17.0.2", 80);
+  add(twin, 7, IPPROTO_TCP, "172.17.0.2", 80, "172.17.0.1", 40000);
+  EXPECT_THAT(find().denied, IsEmpty()) << "the baseline allows equal labels";
+  EXPECT_THAT(texts(find(false)), ElementsAre("1 app=shop app=shop 80"));
+  connect(shop(), 40001, owner(Kind::unit, "shop-2.service", "shop"), 81);
+  EXPECT_THAT(find(false).denied, SizeIs(1)) << "one namespace needs no handshake";
 }
 
 TEST_F(FindUnmanaged, DockersResolverIsPartOfAContainer) {

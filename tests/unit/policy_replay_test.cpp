@@ -130,6 +130,72 @@ TEST_F(Replaying, QuarantineCutsEverything) {
   EXPECT_EQ(found.cuts.at(0).reason, "db would be quarantined");
 }
 
+/// An open connection of a process that becomes a workload, to a workload in another network
+/// namespace.
+TEST_F(Replaying, ANewWorkloadHasProvedNothingToOtherNetworks) {
+  before_.baseline = after_.baseline = Baseline::same_labels;
+  const Selector web = *Selector::parse("app=web");
+  Network here{
+      .name = "here", .cidrs = {*Prefix::parse("172.17.0.1/32")}, .names = {}, .where = {}};
+  Network there = here;
+  there.cidrs = {*Prefix::parse("172.17.0.2/32")};
+  before_.networks = after_.networks = {here, there};
+  Rule from_here;
+  from_here.from = {Entity{Entity::Kind::network, 0}};
+  from_here.to = {web};
+  before_.rules = {from_here};
+  after_.rules = before_.rules;
+  SeenFlow open = flow("web", "web", 80);
+  open.from.labels.reset();
+  open.from.workload.clear();
+  open.from.cgroup = "/web2";
+  open.from.address = Address::parse("172.17.0.1").value();
+  open.to.address = Address::parse("172.17.0.2").value();
+  const auto denied = [&](const SeenFlow& seen) {
+    IdentityDiff identity({resident("web", app("web"))},
+                          {resident("web", app("web")), resident("web2", app("web"))});
+    return replay(before_, after_, identity, {seen}, true).denied;
+  };
+  EXPECT_EQ(denied(open), 1U) << "its own end knows no labels of the other";
+  SeenFlow datagrams = open;
+  datagrams.protocol = 17;
+  EXPECT_EQ(denied(datagrams), 0U) << "the next one proves the labels";
+  after_.mode = Mode::audit;
+  EXPECT_EQ(denied(open), 0U);
+  after_.mode = Mode::enforce;
+  Rule to_there;
+  to_there.from = {web};
+  to_there.to = {Entity{Entity::Kind::network, 1}};
+  after_.rules.push_back(to_there);
+  EXPECT_EQ(denied(open), 0U) << "both ends allow the address of the other";
+}
+
+TEST_F(Replaying, LabelsThatWereProvedToOtherNetworksMayNotChange) {
+  before_.baseline = after_.baseline = Baseline::same_labels;
+  after_.rules = {allow("*", "*", {})};
+  const auto denied = [&](const SeenFlow& seen) {
+    IdentityDiff identity({resident("web", app("web"))}, {resident("web", app("web2"))});
+    return replay(before_, after_, identity, {seen}, true).denied;
+  };
+  SeenFlow open = flow("web", "web", 1);
+  open.to.workload = "far";
+  EXPECT_EQ(denied(open), 1U);
+  open.is_local = true;
+  EXPECT_EQ(denied(open), 0U) << "the gate knows the labels of both";
+  open.is_local = false;
+  after_.mode = Mode::audit;
+  EXPECT_EQ(denied(open), 0U);
+}
+
+TEST_F(Replaying, WithoutProofLabelsOfAnotherNetworkDoNotCount) {
+  before_.baseline = after_.baseline = Baseline::same_labels;
+  const NameIndex names(before_);
+  SeenFlow open = flow("web", "web", 1);
+  EXPECT_EQ(judge(before_, names, open).verdict, Verdict::allow);
+  open.is_unproved = true;
+  EXPECT_EQ(judge(before_, names, open).verdict, Verdict::deny);
+}
+
 TEST_F(Replaying, ARemoteHostProvedTheOldLabels) {
   before_.baseline = after_.baseline = Baseline::same_labels;
   SeenFlow open = flow("web", "web", 1);

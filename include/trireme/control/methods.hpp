@@ -139,18 +139,19 @@ inline constexpr const char* unit_gate = "unit-gate";
 /// the oldest) and "time" (of the newest). Groups reach further back than single flows. Root only.
 inline constexpr const char* flows = "flows";
 
-/// params {"limit": 100, "processes": false, and the keys of FlowFilter::parse()} ->
-/// {"flows": 12, "unknown": 0, "complete": true, "left_out": 0, "connections": [a flow as above
-/// with "count", "local" and "guess", ...]}: the open connections of workloads, as the policy in
+/// params {"limit": 100, "processes": false, and the keys of FlowFilter::parse()} -> {"flows": 12,
+/// "unknown": 0, "complete": true, "left_out": 0, "connections": [a flow as above with "count",
+/// "local", "guess" and "unproved", ...]}: the open connections of workloads, as the policy in
 /// force judges them, without TCP connections that both sides have closed. Identical ones are one
 /// entry, the most frequent first. "unknown": audited flows whose ends are not known. "local": both
 /// ends are in one network namespace of this host. "guess": which end is the client is a guess by
 /// the ports, because no listener is left and conntrack did not see the connection begin.
-/// "left_out": entries that match but exceed the limit. "complete" is false if there are more kinds
-/// of connection than the daemon counts. With "processes": also connections of unlabeled processes
-/// of units and containers; entries are distinguished by address, TCP has "client_ports" (of each
-/// connection), and an end that is such a process has "cgroup", that of its unit or container. Root
-/// only.
+/// "unproved": the ends are workloads in two network namespaces of this host and have not proved
+/// their labels to each other; rules decide by their addresses. "left_out": entries that match but
+/// exceed the limit. "complete" is false if there are more kinds of connection than the daemon
+/// counts. With "processes": also connections of unlabeled processes of units and containers;
+/// entries are distinguished by address, TCP has "client_ports" (of each connection), and an end
+/// that is such a process has "cgroup", that of its unit or container. Root only.
 inline constexpr const char* connections = "connections";
 
 /// params {} -> what this host runs that is a workload or could become one:

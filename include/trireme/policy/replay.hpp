@@ -25,9 +25,10 @@ struct Replay {
   std::vector<Cut> cuts;     // largest count first
 };
 
-/// `open`: the flows are connections that are open. Those of a workload to a remote host that knew
-/// its labels then end with the labels: a connection is proved once, when it begins. The counts
-/// `live_cut` of `identity` are increased.
+/// `open`: the flows are connections that are open. Those of a workload to a remote host or another
+/// network namespace that knew its labels then end with the labels: a connection is proved once,
+/// when it begins. For the same reason, a new workload is judged there without the labels of the
+/// other end, and the other end without its. The counts `live_cut` of `identity` are increased.
 [[nodiscard]] Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
                             const std::vector<SeenFlow>& flows, bool open);
 

@@ -43,6 +43,9 @@ struct SeenFlow {
   /// either direction, because each packet is evaluated in both.
   std::vector<std::uint16_t> client_ports = {};
   bool is_local = false;  // both ends have their sockets in one network namespace of this host
+  /// The ends are in two network namespaces of this host, and have not proved labels to each other:
+  /// even if both are workloads, each is @world to the other, at its address.
+  bool is_unproved = false;
 };
 
 /// `count` flows like this one.
