@@ -8,6 +8,7 @@ import time
 import unittest
 
 from tests.system import waiting
+from tests.system.crossing import BRIDGE4
 from tests.system.lab import LabCase
 
 AUDIT = '[defaults]\nmode = "audit"\n'
@@ -183,6 +184,27 @@ class Changes(LabCase):
         self.assertTrue(web())
         self.put(policy, "")
         waiting.until(lambda: not web(), "it has ended, not only stopped")
+
+    def test_labels_are_not_proved_to_another_network_afterwards(self):
+        """A container on the bridge talks to a process of this host, which then becomes a workload
+        with the same labels. New connections prove them; the open one began without."""
+        policy = f'[[network]]\nname = "bridge"\ncidrs = ["{BRIDGE4}"]\n'
+        policy += RULE.format(origin="app=echo", target="@bridge")
+        self.put(policy, "")
+        self.lab.must("docker run -d --name near -l app=echo busybox sleep 1000")
+        self.lab.await_state(self.lab.must("docker inspect -f '{{.Id}}' near"), "enforced")
+        command = ["docker", "exec", "-i", "near", "nc", BRIDGE4, "7401"]
+        near = self.talking(command)
+        self.prepare(AUDIT + policy, ECHO_UNIT)
+        self.assertEqual(self.diff()["live_flows_cut"], 0, "audit mode")
+        self.prepare(policy, ECHO_UNIT)
+        (cut,) = self.diff()["cuts"]
+        self.assertEqual((cut["count"], cut["port"]), (1, "tcp/7401"))
+        self.assertTrue(near())
+        self.put(policy, ECHO_UNIT)
+        self.await_unit()
+        waiting.until(lambda: not near(), "it has ended")
+        self.assertTrue(self.talking(command)(), "a new one")
 
     def test_a_directory_without_identity_is_compared_without(self):
         self.put("", ECHO_UNIT)
