@@ -27,13 +27,14 @@ constexpr std::chrono::milliseconds kSystemdPatience(3000);
 
 class Looking {
  public:
-  Looking(const kernel::CgroupTree& tree, const config::Host& host, Proofs proofs)
-      : tree_(tree), host_(host), proofs_(proofs) {
+  Looking(const kernel::CgroupTree& tree, const config::Host& host, bool has_handshakes)
+      : tree_(tree), host_(host), has_handshakes_(has_handshakes) {
     note_cgroups();
   }
 
   FirstLook run(std::chrono::milliseconds patience) {
     for (const workload::Workload& known : workload::recorded(tree_)) {
+      recorded_.emplace(known.cgroup_path, known.own_labels);
       if (known.kind == workload::Kind::process) {
         candidates_.processes.push_back({known.name, known.cgroup_path, known.own_labels});
       }
@@ -186,6 +187,13 @@ class Looking {
     return socket == nullptr || socket->owner == 0 ? nullptr : &residents_[socket->owner - 1];
   }
 
+  /// False for a workload that would be new, or have other labels: it has not proved these to the
+  /// other end of an open connection.
+  [[nodiscard]] bool is_unchanged(const Resident* resident) const {
+    const auto found = resident == nullptr ? recorded_.end() : recorded_.find(resident->key);
+    return found != recorded_.end() && found->second == resident->labels.own();
+  }
+
   void add(const policy::LiveConnection& live, std::uint8_t protocol) {
     const Resident* client = resident_of(live.client);
     const Resident* server = resident_of(live.server);
@@ -206,8 +214,8 @@ class Looking {
     flow.port = live.from_client.destination_port;
     flow.is_unproved = live.client != nullptr && live.server != nullptr &&
                        live.client->network != live.server->network &&
-                       (proofs_ == Proofs::impossible ||
-                        (proofs_ == Proofs::of_new_flows && protocol == IPPROTO_TCP));
+                       (!has_handshakes_ || (protocol == IPPROTO_TCP &&
+                                             !(is_unchanged(client) && is_unchanged(server))));
     for (const Resident* resident : {client, server}) {
       if (resident != nullptr && !resident->blocked.empty()) {
         made.blocked = resident->name + " would be quarantined";
@@ -239,9 +247,10 @@ class Looking {
 
   const kernel::CgroupTree& tree_;
   const config::Host& host_;
-  const Proofs proofs_;
+  const bool has_handshakes_;
   std::vector<std::string> paths_;
   std::vector<std::string> container_cgroups_;
+  std::map<std::string, policy::LabelSet> recorded_;  // by cgroup: of workloads in force
   workload::Candidates candidates_;
   std::vector<Resident> residents_;
   std::unordered_map<std::uint64_t, std::size_t> owners_;  // by cgroup id
@@ -257,9 +266,9 @@ class Looking {
 
 }  // namespace
 
-FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host, Proofs proofs,
-                       std::chrono::milliseconds patience) {
-  return Looking(tree, host, proofs).run(patience);
+FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
+                       bool has_handshakes, std::chrono::milliseconds patience) {
+  return Looking(tree, host, has_handshakes).run(patience);
 }
 
 }  // namespace trireme::daemon

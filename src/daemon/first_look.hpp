@@ -4,7 +4,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,18 +25,11 @@ struct FirstLook {
   std::vector<std::string> problems;     // what could not be checked
 };
 
-/// Whether workloads in two network namespaces of this host have proved their labels to each other.
-enum class Proofs : std::uint8_t {
-  made,          // trireme runs: when their connections began
-  of_new_flows,  // trireme does not run yet, so open TCP connections have none
-  impossible,    // this kernel has no queues for handshakes
-};
-
-/// Asks the container engines and reads cgroups and sockets. Waits at most `patience` for an
-/// engine, and asks only if containers run: connecting to Docker's socket can start Docker, which
-/// waits for trireme. Commands that trirun has started are workloads under any settings. Blocks.
-/// Needs root.
+/// `has_handshakes`: this kernel has queues for them. Asks the container engines and reads cgroups
+/// and sockets. Waits at most `patience` for an engine, and asks only if containers run: connecting
+/// to Docker's socket can start Docker, which waits for trireme. Commands that trirun has started
+/// are workloads under any settings. Blocks. Needs root.
 [[nodiscard]] FirstLook look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
-                                     Proofs proofs, std::chrono::milliseconds patience);
+                                     bool has_handshakes, std::chrono::milliseconds patience);
 
 }  // namespace trireme::daemon

@@ -29,7 +29,7 @@ bool has_no_table() {
 }
 
 /// As Tokens::start() finds out.
-bool has_handshakes() {
+bool kernel_has_queues() {
   return kernel::probe_queue() && kernel::probe_queue_priority();
 }
 
@@ -83,10 +83,7 @@ FirstStart look(const policy::Policy& policy, const config::Host& host, bool is_
     found.lines.push_back("Open connections were not checked: " + tree.error().text());
     return found;
   }
-  const Proofs proofs = !has_handshakes() ? Proofs::impossible
-                        : is_first        ? Proofs::of_new_flows
-                                          : Proofs::made;
-  const FirstLook survey = look_at_host(*tree, host, proofs, kDockerPatience);
+  const FirstLook survey = look_at_host(*tree, host, kernel_has_queues(), kDockerPatience);
   policy::Policy enforced = policy;
   enforced.mode = policy::Mode::enforce;
   const policy::NameIndex names(enforced);
