@@ -83,17 +83,10 @@ std::string json_text(const nlohmann::json& value) {
   // dump() escapes only control characters below U+0020. Others are bytes of strings, too.
   std::string text;
   text.reserve(dumped.size());
-  for (std::size_t at = 0; at < dumped.size(); ++at) {
-    const unsigned byte = static_cast<unsigned char>(dumped[at]);
-    const unsigned next = at + 1 < dumped.size() ? static_cast<unsigned char>(dumped[at + 1]) : 0U;
-    if (byte == 0x7FU) {
-      text += "\\u007f";
-    } else if (byte == 0xC2U && next >= 0x80U && next < 0xA0U) {
-      text += fmt::format("\\u{:04x}", next);
-      ++at;
-    } else {
-      text += dumped[at];
-    }
+  for (std::size_t at = 0; at < dumped.size();) {
+    const ControlCharacter control = control_at(dumped, at);
+    text += control.size > 0 ? fmt::format("\\u{:04x}", control.code) : dumped.substr(at, 1);
+    at += control.size > 0 ? control.size : 1;
   }
   return text;
 }

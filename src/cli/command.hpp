@@ -90,8 +90,8 @@ void add_commands(CLI::App& app, Globals& globals, Action& action);
 /// Returns kUsage for such an error, else kNo.
 int report(const Globals& globals, const Error& error);
 
-/// The value as one line. Control characters in strings are escaped, U+007F to U+009F too, so that
-/// they cannot be escape sequences for a terminal.
+/// The value as one line. Control characters in strings are escaped, those of control_at() too, so
+/// that they can neither be escape sequences for a terminal nor change the direction of text.
 [[nodiscard]] std::string json_text(const nlohmann::json& value);
 /// Prints json_text() on stdout, and flushes it.
 void print_json(const nlohmann::json& value);

@@ -129,19 +129,6 @@ std::string fit(const std::string& text, std::size_t indent) {
   return out;
 }
 
-std::string printable(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    const unsigned byte = static_cast<unsigned char>(text[at]);
-    const unsigned next = at + 1 < text.size() ? static_cast<unsigned char>(text[at + 1]) : 0U;
-    const bool is_c1 = byte == 0xC2U && next >= 0x80U && next < 0xA0U;  // in UTF-8
-    out += is_c1 || byte < 0x20U || byte == 0x7FU ? '?' : text[at];
-    at += is_c1 ? 1U : 0U;
-  }
-  return out;
-}
-
 std::string printable_lines(std::string_view text) {
   std::string out;
   for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {

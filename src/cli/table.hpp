@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "trireme/base/printable.hpp"
+
 namespace trireme::cli {
 
 /// Columns of the terminal on stdout; 80 if stdout is not a terminal or is narrower than 40.
@@ -22,10 +24,6 @@ enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 /// Colors `text` by the verdict ("deny") or workload state ("enforced") in `word`.
 [[nodiscard]] std::string paint_verdict(const std::string& word, std::string_view text);
 
-/// Replaces control characters with '?': names and labels come from elsewhere and could contain
-/// escape sequences for the terminal. U+0080 to U+009F are control characters too: U+009B begins an
-/// escape sequence.
-[[nodiscard]] std::string printable(std::string_view text);
 /// printable() for each line of the text.
 [[nodiscard]] std::string printable_lines(std::string_view text);
 /// Number of characters (code points) of UTF-8 text. Double-width characters count as one.

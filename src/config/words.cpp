@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/labels.hpp"
 
 namespace trireme::config {
@@ -18,7 +19,7 @@ std::string_view trim(std::string_view text) {
 }
 
 std::string printable(std::string text) {
-  if (policy::is_printable(text)) {
+  if (policy::is_printable(text) && trireme::printable(text) == text) {
     return text;
   }
   std::string escaped;

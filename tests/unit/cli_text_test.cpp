@@ -53,14 +53,20 @@ TEST(Text, WrapsByCharactersNotBytes) {
 }
 
 TEST(Text, ControlCharactersPlayNoTricks) {
-  EXPECT_EQ(printable("a\x1b[31mb\nc"), "a?[31mb?c");
-  EXPECT_EQ(printable("a\xC2\x9B"
-                      "31mb\xC2\xA0\xC3\x9B\xC2"),
-            "a?31mb\xC2\xA0\xC3\x9B\xC2");
   EXPECT_EQ(printable_lines("a\x1b\n\nb\x7F"), "a?\n\nb?");
   EXPECT_EQ(printable_lines("a\n"), "a\n");
   const json value = {{"name", "a\x1b\x7F\u009B31m\u00FC"}};
   EXPECT_EQ(json_text(value), R"({"name":"a\u001b\u007f\u009b31mü"})");
+  EXPECT_EQ(json::parse(json_text(value)), value);
+}
+
+// The columns of a line stay in their order, whatever a label contains.
+TEST(Text, LabelsCannotChangeTheDirectionOfALine) {
+  Table table({"NAME", "STATE"});
+  table.add({"app=\xE2\x80\xAEneddih\xE2\x81\xA6", "quarantined"});
+  EXPECT_EQ(table.render(80), "NAME          STATE\napp=?neddih?  quarantined\n");
+  const json value = {{"name", "a\xE2\x80\xAEx\xE2\x80\x8F\xE2\x82\xAC"}};
+  EXPECT_EQ(json_text(value), R"({"name":"a\u202ex\u200f€"})");
   EXPECT_EQ(json::parse(json_text(value)), value);
 }
 

@@ -357,6 +357,9 @@ TEST(Diagnostics, ControlCharactersNeverReachTheLog) {
       ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] contains a control character"));
   EXPECT_THAT(texts(parse_policy("\"a\\u001b[31m\\u009b\" = 1\n")),
               ElementsAre(HasSubstr("policy.toml:1:1: error: unknown key 'a\\x1b[31m\\xc2\\x9b'")));
+  EXPECT_THAT(texts(parse_policy("\"a\\u202e\" = 1\n")),
+              ElementsAre(HasSubstr("policy.toml:1:1: error: unknown key 'a\\xe2\\x80\\xae'")))
+      << "it would change the direction of the line";
 }
 
 }  // namespace

@@ -26,7 +26,8 @@ struct Label {
   auto operator<=>(const Label&) const = default;
 };
 
-/// UTF-8 (RFC 3629) without control characters (C0, DEL, C1): safe in JSON, journals and terminals.
+/// UTF-8 (RFC 3629) without control characters (C0, DEL, C1). Characters that change the direction
+/// of text are accepted; whatever prints text for people replaces them (base/printable.hpp).
 [[nodiscard]] bool is_printable(std::string_view text);
 /// Checks a key that an operator wrote: letters, digits and `. _ - /`, a letter or digit at both
 /// ends, at most kMaxKeyBytes.
