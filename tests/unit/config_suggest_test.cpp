@@ -387,5 +387,18 @@ TEST(Suggest, AllowsWhatWasSeenAndNothingElse) {
   }
 }
 
+// Labels and names come from others, and the file is shown on a terminal.
+TEST(Suggestion, ControlCharactersAreEscapedInStringsAndReplacedInComments) {
+  EXPECT_EQ(policy::toml_string("a\"\\\x1B\xC2\x9B\xE2\x80\xAEz"), R"("a\"\\\u001B\u009B\u202Ez")");
+  EXPECT_THAT(policy::Suggestion().toml("x\x1B\xC2\x9B\xE2\x80\xAEy\n[[allow]]"),
+              testing::StartsWith("# x???y?[[allow]]\n"));
+  const auto made =
+      parse({{"policy.toml",
+              "[[allow]]\nfrom = '*'\nto = " + policy::toml_string("app=\xE2\x80\xAEz") + "\n"}},
+            {});
+  ASSERT_TRUE(made.valid());
+  ASSERT_THAT(made.policy.rules, SizeIs(1));
+}
+
 }  // namespace
 }  // namespace trireme::config

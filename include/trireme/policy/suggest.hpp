@@ -55,7 +55,7 @@ using Published = std::map<LabelSet, std::set<PublishedPort>>;
                                  const std::vector<LabelSet>& present,
                                  const Published& published = {});
 
-/// Encodes as a TOML basic string, quotes included.
+/// Encodes as a TOML basic string, quotes included. Control characters are escaped.
 [[nodiscard]] std::string toml_string(std::string_view text);
 
 }  // namespace trireme::policy
