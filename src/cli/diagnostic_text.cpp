@@ -5,16 +5,22 @@
 
 #include <string_view>
 
+#include "trireme/base/printable.hpp"
+
 namespace trireme::cli {
 namespace {
 
-/// In a message, '%' and line ends are escaped; in a property, ':' and ',' too.
+/// In a message, '%' and line ends are escaped; in a property, ':' and ',' too. Other control
+/// characters are replaced, since the runner's log shows escape sequences as colors.
 std::string escaped(std::string_view text, bool is_property) {
   std::string result;
-  for (const char c : text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const char c = text[at];
     const bool special =
         c == '%' || c == '\r' || c == '\n' || (is_property && (c == ':' || c == ','));
-    result += special ? fmt::format("%{:02X}", c) : std::string(1, c);
+    const std::size_t control = special ? 0 : control_at(text, at).size;
+    result += special ? fmt::format("%{:02X}", c) : std::string(1, control > 0 ? '?' : c);
+    at += control > 0 ? control : 1;
   }
   return result;
 }

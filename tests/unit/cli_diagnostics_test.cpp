@@ -28,6 +28,11 @@ TEST(GithubAnnotation, HasPlaceMessageAndHint) {
 TEST(GithubAnnotation, EscapesWhatTheRunnerReads) {
   EXPECT_EQ(github_annotation("a:b,c%", {Severity::error, {"x.toml", 1, 1}, "50%: a,\r\n::b", ""}),
             "::error file=a%3Ab%2Cc%25/x.toml,line=1,col=1::50%25: a,%0D%0A::b");
+  EXPECT_EQ(
+      github_annotation(
+          "/a\x1B",
+          {Severity::error, {"x\xC2\x9B.toml", 1, 1}, "a\x1B[1m\xC2\x9B\xE2\x80\xAEz", "\x7F"}),
+      "::error file=/a?/x?.toml,line=1,col=1::a?[1m??z; ?");
 }
 
 }  // namespace
