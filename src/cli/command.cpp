@@ -6,9 +6,10 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "table.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
+#include "usage.hpp"
 
 namespace trireme::cli {
 
@@ -71,10 +72,7 @@ int report(const Globals& globals, const Error& error) {
     }
     print_json({{"error", std::move(object)}});
   }
-  std::fprintf(stderr, "trirectl: %s\n", printable_lines(error.message).c_str());
-  if (!error.hint.empty()) {
-    std::fprintf(stderr, "trirectl: hint: %s\n", printable_lines(error.hint).c_str());
-  }
+  std::fputs(error_lines("trirectl", error).c_str(), stderr);
   return error.usage ? kUsage : kNo;
 }
 

@@ -209,6 +209,14 @@ Result<const CLI::App*> find_command(const CLI::App& app, std::span<const std::s
   return command;
 }
 
+std::string error_lines(const std::string& program, const Error& error) {
+  std::string text = fmt::format("{}: {}\n", program, printable_lines(error.message));
+  if (!error.hint.empty()) {
+    text += fmt::format("{}: hint: {}\n", program, printable_lines(error.hint));
+  }
+  return text;
+}
+
 std::vector<const CLI::App*> visible_commands(const CLI::App& app) {
   return app.get_subcommands([](const CLI::App* command) { return !command->get_group().empty(); });
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Error messages for invalid command lines, with a suggestion.
+// Error messages: their form, and those for invalid command lines, with a suggestion.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -27,6 +27,10 @@ namespace trireme::cli {
 /// The command that these words name, such as {"policy", "diff"}. Errors: there is none.
 [[nodiscard]] Result<const CLI::App*> find_command(const CLI::App& app,
                                                    std::span<const std::string> words);
+
+/// "PROGRAM: MESSAGE" and, if there is one, "PROGRAM: hint: HINT" on a line of its own. Control
+/// characters are replaced: the daemon's messages can contain what others wrote.
+[[nodiscard]] std::string error_lines(const std::string& program, const Error& error);
 
 /// The subcommands that are not hidden.
 [[nodiscard]] std::vector<const CLI::App*> visible_commands(const CLI::App& app);

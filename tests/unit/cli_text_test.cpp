@@ -7,6 +7,7 @@
 #include "command.hpp"
 #include "flow_line.hpp"
 #include "table.hpp"
+#include "usage.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -58,6 +59,14 @@ TEST(Text, ControlCharactersPlayNoTricks) {
   const json value = {{"name", "a\x1b\x7F\u009B31m\u00FC"}};
   EXPECT_EQ(json_text(value), R"({"name":"a\u001b\u007f\u009b31mü"})");
   EXPECT_EQ(json::parse(json_text(value)), value);
+}
+
+// The daemon's messages can contain names and labels of others.
+TEST(Text, ErrorsAreHarmless) {
+  EXPECT_EQ(error_lines("trirun", {.message = "label 'a\x1B[1m' is\ninvalid", .hint = {}}),
+            "trirun: label 'a?[1m' is\ninvalid\n");
+  EXPECT_EQ(error_lines("trirun", {.message = "a", .hint = "b\xC2\x9B"}),
+            "trirun: a\ntrirun: hint: b?\n");
 }
 
 // The columns of a line stay in their order, whatever a label contains.
