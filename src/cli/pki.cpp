@@ -10,6 +10,7 @@
 
 #include "command.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/selector.hpp"
 
 namespace trireme::cli {
@@ -67,7 +68,7 @@ int finish(const Globals& globals, const std::vector<NewFile>& files) {
   for (const NewFile& file : files) {
     paths.push_back(file.path);
     if (!globals.json) {
-      fmt::print("{}\n", file.path);
+      fmt::print("{}\n", printable(file.path));
     }
   }
   if (globals.json) {

@@ -105,7 +105,7 @@ bool check_files(const Globals& globals, const std::string& directory,
     fmt::print(stderr, "{}\n", printable(diagnostic.text()));
   }
   if (!valid) {
-    fmt::print(stderr, "trirectl: {} is invalid: not applied\n", directory);
+    fmt::print(stderr, "trirectl: {} is invalid: not applied\n", printable(directory));
   }
   return valid;
 }
@@ -129,7 +129,7 @@ Status check_identity(const ApplyOptions& wanted, const Daemon& daemon,
 
 /// Asks on stderr; anything but "y" or "yes" is a no.
 bool agrees(const std::string& question) {
-  fmt::print(stderr, "{} [y/N] ", question);
+  fmt::print(stderr, "{} [y/N] ", printable(question));
   std::fflush(stderr);
   std::string answer;
   for (int c = std::fgetc(stdin); c != EOF && c != '\n'; c = std::fgetc(stdin)) {
@@ -145,10 +145,10 @@ int print_in_force(const Globals& globals, const json& outcome) {
   }
   const auto rules = outcome.value("rules", 0);
   fmt::print("in force: generation {}, {} {}, digest {}\n", outcome.value("generation", 0), rules,
-             rules == 1 ? "rule" : "rules", outcome.value("digest", "?").substr(0, 16));
+             rules == 1 ? "rule" : "rules", printable(outcome.value("digest", "?").substr(0, 16)));
   if (const json until = outcome.value("confirm_until", json()); until.is_string()) {
     fmt::print("rolled back at {} unless confirmed: trirectl policy confirm\n",
-               until.get<std::string>());
+               printable(until.get<std::string>()));
   }
   return kYes;
 }
@@ -157,7 +157,7 @@ int print_in_force(const Globals& globals, const json& outcome) {
 std::optional<int> review(const Globals& globals, const ApplyOptions& wanted, const Daemon& daemon,
                           const config::Configuration& configuration) {
   if (digests_of(files_of(configuration)) == daemon.in_force) {
-    fmt::print(stderr, "{} has the files that are in force\n", wanted.directory);
+    fmt::print(stderr, "{} has the files that are in force\n", printable(wanted.directory));
     return std::nullopt;
   }
   if (globals.json) {

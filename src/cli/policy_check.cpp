@@ -7,6 +7,7 @@
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "trireme/base/counted.hpp"
+#include "trireme/base/printable.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -39,15 +40,16 @@ int check(const Globals& globals, const CheckOptions& options) {
   if (options.format == "github") {
     return valid ? kYes : kNo;
   }
+  const std::string shown = printable(directory);
   const auto errors =
       std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
   if (valid) {
-    fmt::print("{}: valid, {}, {} passed\n", directory,
+    fmt::print("{}: valid, {}, {} passed\n", shown,
                counted(configuration.policy.rules.size(), "rule"),
                counted(configuration.policy.tests.size(), "test"));
     return kYes;
   }
-  fmt::print("{}: invalid, {}\n", directory, counted(static_cast<std::uint64_t>(errors), "error"));
+  fmt::print("{}: invalid, {}\n", shown, counted(static_cast<std::uint64_t>(errors), "error"));
   return kNo;
 }
 

@@ -390,7 +390,7 @@ int run_diff(const Globals& globals, const DiffOptions& options) {
     for (const auto& diagnostic : configuration.diagnostics) {
       fmt::print(stderr, "{}\n", printable(diagnostic.text()));
     }
-    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", directory);
+    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", printable(directory));
     return kNo;
   }
   print_key_warnings(configuration);

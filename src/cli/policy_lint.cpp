@@ -9,6 +9,7 @@
 #include "diagnostics.hpp"
 #include "loaded.hpp"
 #include "trireme/base/counted.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/config/lint.hpp"
 
 namespace trireme::cli {
@@ -48,7 +49,7 @@ int lint(const Globals& globals, const LintOptions& options) {
   }
   print_diagnostics(directory, findings, options.format);
   if (options.format == "text") {
-    fmt::print("{}: {}{}\n", directory, counted(findings.size(), "finding"),
+    fmt::print("{}: {}{}\n", printable(directory), counted(findings.size(), "finding"),
                present ? "" : "; the labels of running workloads are not known here");
   }
   return code;

@@ -2,6 +2,7 @@
 // The command lines of trirun and trirectl: what is valid, and what a wrong one is answered.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <sstream>
@@ -256,6 +257,36 @@ TEST(Trirectl, ExitsWith2ForWrongUsageOnly) {
         {"trirectl", "policy", "check", "/nowhere"}}) {
     EXPECT_EQ(trirectl(words), kNo) << words.back();
   }
+}
+
+struct Printed {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+Printed run_trirectl(std::vector<std::string> words) {
+  words.insert(words.begin(), "trirectl");
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  const int code = trirectl(words);
+  return {.code = code,
+          .out = ::testing::internal::GetCapturedStdout(),
+          .err = ::testing::internal::GetCapturedStderr()};
+}
+
+// A path can come from a repository, and is printed on a terminal.
+TEST(Trirectl, PathsArePrintedWithoutControlCharacters) {
+  const Printed check = run_trirectl({"policy", "check", "/nowhere\x1B[1m\xC2\x9B"});
+  EXPECT_EQ(check.code, kNo);
+  EXPECT_THAT(check.out, HasSubstr("/nowhere?[1m?: invalid, "));
+  EXPECT_EQ((check.out + check.err).find_first_of("\x1B\xC2"), std::string::npos);
+
+  const std::string file = ::testing::TempDir() + "trirectl-psk\x1B" + std::to_string(::getpid());
+  const Printed psk = run_trirectl({"pki", "psk", file});
+  EXPECT_EQ(psk.code, kYes) << psk.err;
+  EXPECT_THAT(psk.out, HasSubstr("trirectl-psk?"));
+  EXPECT_EQ(::unlink(file.c_str()), 0);
 }
 
 TEST(Trirectl, FindsCommandsForHelp) {
