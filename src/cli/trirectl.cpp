@@ -87,8 +87,10 @@ int trirectl(const std::vector<std::string>& words) {
   if (words.size() > 2 && words[1] == "complete") {
     return print_completion(app, globals, words[2], {words.begin() + 3, words.end()});
   }
+  Globals unparsed;  // CLI11 sets `globals` only for a valid line
+  unparsed.json = asks_for_json(words);
   if (const auto error = find_empty_value(app, words)) {
-    return report({}, *error);
+    return report(unparsed, *error);
   }
   std::vector<std::string> rest(words.rbegin(), words.rend());  // as App::parse() wants it
   if (!rest.empty()) {
@@ -97,10 +99,10 @@ int trirectl(const std::vector<std::string>& words) {
   try {
     app.parse(rest);
   } catch (const CLI::ParseError& error) {
-    return error.get_exit_code() == 0 ? app.exit(error) : report({}, usage_error(app, error));
+    return error.get_exit_code() == 0 ? app.exit(error) : report(unparsed, usage_error(app, error));
   }
   if (const auto error = check_globals(app)) {
-    return report({}, *error);
+    return report(unparsed, *error);
   }
   return action ? action() : kUsage;
 }

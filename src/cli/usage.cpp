@@ -168,6 +168,21 @@ std::optional<Error> find_empty_value(const CLI::App& app, std::span<const std::
   return std::nullopt;
 }
 
+bool asks_for_json(std::span<const std::string> words) {
+  for (std::size_t i = 0; i < words.size() && words[i] != "--"; ++i) {
+    const std::string& word = words[i];
+    const bool is_short = word.size() > 1 && word[0] == '-' && word[1] != '-';
+    if (word == "--json" || word == "--output=json" || (is_short && word.ends_with("ojson"))) {
+      return true;
+    }
+    const bool awaits_format = word == "--output" || (is_short && word.ends_with('o'));
+    if (awaits_format && i + 1 < words.size() && words[i + 1] == "json") {
+      return true;
+    }
+  }
+  return false;
+}
+
 std::optional<Error> check_globals(const CLI::App& app) {
   const auto commands = chosen(app);
   std::string format;

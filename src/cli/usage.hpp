@@ -20,6 +20,10 @@ namespace trireme::cli {
 [[nodiscard]] std::optional<Error> find_empty_value(const CLI::App& app,
                                                     std::span<const std::string> words);
 
+/// True if a word before the first "--" is --json, or asks for the output format json. For command
+/// lines that cannot be parsed.
+[[nodiscard]] bool asks_for_json(std::span<const std::string> words);
+
 /// Rejects options before a subcommand that does not have them, and --json together with another
 /// format. Call it after the command line was parsed.
 [[nodiscard]] std::optional<Error> check_globals(const CLI::App& app);

@@ -275,6 +275,30 @@ Printed run_trirectl(std::vector<std::string> words) {
           .err = ::testing::internal::GetCapturedStderr()};
 }
 
+TEST(Trirectl, WrongUsageIsJsonWhereJsonIsAskedFor) {
+  for (const std::vector<std::string>& line : {std::vector<std::string>{"--json", "nonsense"},
+                                               {"flows", "-o", "json", "--nonsense"},
+                                               {"flows", "-ojson", "--port", "no such port"},
+                                               {"flows", "-fo", "json", "--live"},
+                                               {"flows", "--output=json", "--from="},
+                                               {"flows", "--output", "json", "--from"},
+                                               {"status", "-o", "wide", "--json"},
+                                               {"-o", "json"}}) {
+    const Printed printed = run_trirectl(line);
+    EXPECT_EQ(printed.code, kUsage) << line.back();
+    const auto object = nlohmann::json::parse(printed.out, nullptr, false);
+    ASSERT_TRUE(object.is_object() && object.contains("error")) << line.back() << printed.out;
+    EXPECT_EQ(object["error"].value("kind", ""), "usage") << line.back();
+    EXPECT_THAT(printed.err, ::testing::StartsWith("trirectl: ")) << line.back();
+  }
+  for (const std::vector<std::string>& line : {std::vector<std::string>{"nonsense"},
+                                               {"flows", "--from", "json", "--nonsense"},
+                                               {"flows", "-o", "wide", "--nonsense"},
+                                               {"flows", "--nonsense", "--", "--json"}}) {
+    EXPECT_EQ(run_trirectl(line).out, "") << line.back();
+  }
+}
+
 // A path can come from a repository, and is printed on a terminal.
 TEST(Trirectl, PathsArePrintedWithoutControlCharacters) {
   const Printed check = run_trirectl({"policy", "check", "/nowhere\x1B[1m\xC2\x9B"});
