@@ -67,14 +67,25 @@ Line read_line(const CLI::App& app, std::span<const std::string> words) {
 
 /// True if no shell reads more than text in the word where it is unquoted. Values of labels can
 /// hold any printable character and come from others, and bash puts a word into the command line as
-/// it is: "app=$(reboot)" would run.
+/// it is: "app=$(reboot)" would run. "\x2d", as systemd writes a dash in the names of units, is
+/// safe: the functions of the shells quote the backslash, and without quotes it would only be lost.
 bool is_safe_in_shells(std::string_view word) {
-  return std::ranges::all_of(word, [](char c) {
+  const auto is_hexadecimal = [word](std::size_t at) {
+    return at < word.size() &&
+           std::string_view("0123456789abcdefABCDEF").find(word[at]) != std::string_view::npos;
+  };
+  for (std::size_t at = 0; at < word.size(); ++at) {
+    const char c = word[at];
+    const bool is_escape = c == '\\' && word.substr(at + 1, 1) == "x" && is_hexadecimal(at + 2) &&
+                           is_hexadecimal(at + 3);
     const bool is_alphanumeric =
         (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    return is_alphanumeric || static_cast<unsigned char>(c) >= 0x80U ||
-           std::string_view("._-/=:@+%,").find(c) != std::string_view::npos;
-  });
+    if (!is_escape && !is_alphanumeric && static_cast<unsigned char>(c) < 0x80U &&
+        std::string_view("._-/=:@+%,").find(c) == std::string_view::npos) {
+      return false;
+    }
+  }
+  return true;
 }
 
 /// The words of "FORMAT:{dot,svg}", the form in which CLI::IsMember and one_of() show them.
@@ -155,7 +166,7 @@ class Values {
     return words;
   }
 
-  /// Names of the daemon. Those that need quotes are left out: each shell has its own.
+  /// Names of the daemon, without those that a shell could interpret.
   [[nodiscard]] std::vector<std::string> known(const std::vector<const char*>& kinds) const {
     const json answer = names_(line_.runtime_dir);
     std::vector<std::string> words;

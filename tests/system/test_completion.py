@@ -227,7 +227,7 @@ class Completion(HostCase):
     def test_names_labels_and_networks(self):
         self.host.explicit_reload('[[network]]\nname = "corp-dns"\ncidrs = ["192.0.2.53"]\n')
         self.host.labelled(
-            "zapp=webshop,zenv=prod,zimage=registry:5000/shop", "--unit", "zshop-one"
+            "zapp=webshop,zenv=prod,zimage=registry:5000/shop,zesc=a\\x2db", "--unit", "zshop-one"
         )
         self.assertEqual(self.host.workloads()[0]["name"], "zshop-one.scope")
         for name in START:
@@ -246,6 +246,8 @@ class Completion(HostCase):
                         ("zapp=we", "bshop"),
                         ("zenv=prod,zapp=w", "ebshop"),
                         ("zimage=registry:5", "000/shop"),
+                        ("zes", r"c=a\\x2db"),  # quoted for the shell
+                        (r"zesc=a\\x", "2db"),
                         ("@ho", "st"),
                         ("@corp", "-dns"),
                     ):

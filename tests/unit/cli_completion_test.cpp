@@ -182,12 +182,19 @@ TEST_F(Completing, TextForTheShells) {
   EXPECT_EQ((Completion{.kind = Kind::command, .skip = 3}.text()), "command 3\n");
 }
 
+TEST_F(Completing, NamesThatSystemdHasEscaped) {
+  known_ = {{"workloads", {"batch\\x2djob@1.service"}}};
+  EXPECT_THAT(words({"flows", "--from", "ba"}), Contains("batch\\x2djob@1.service"))
+      << "the functions of the shells quote the backslash";
+}
+
 /// bash puts words into the command line unquoted, and runs it.
 TEST_F(Completing, LeavesOutWordsThatAShellWouldInterpret) {
   Line bad;
-  for (const char* part :
-       {"$(id)", "`id`", ";id", "|id", "&id", ">x", "<x",  " x",  "'",       "\"",       "\\",  "*",
-        "?",     "[x]",  "{a}", "~",   "!1",  "#x", "\tx", "\nx", "\x1b[1m", "\xC2\x9B", "\x7F"}) {
+  for (const char* part : {"$(id)",    "`id`", ";id",  "|id",   "&id",     ">x",  "<x",
+                           " x",       "'",    "\"",   "\\",    "*",       "?",   "[x]",
+                           "{a}",      "~",    "!1",   "#x",    "\tx",     "\nx", "\x1b[1m",
+                           "\xC2\x9B", "\x7F", "\\x2", "\\x2g", "\\$(id)", "\\n", "\xE2\x80\xAE"}) {
     bad.push_back(std::string("app=") + part);
   }
   for (const std::string& label : bad) {
