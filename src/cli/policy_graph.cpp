@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "loaded.hpp"
+#include "table.hpp"
 #include "trireme/control/graph.hpp"
 
 namespace trireme::cli {
@@ -72,7 +73,7 @@ int draw(const Globals& globals, const std::string& format) {
       return report(globals, drawn.error());
     }
   } else {
-    fmt::print("{}", policy::dot(graph));
+    fmt::print("{}", printable_lines(policy::dot(graph)));
   }
   return kYes;
 }

@@ -7,6 +7,7 @@
 #include "daemon.hpp"
 #include "first_start.hpp"
 #include "log.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/policy/expiry.hpp"
 #include "trireme/systemd/unit_facts.hpp"
@@ -36,14 +37,14 @@ bool is_in_use(const std::string& directory) {
 int check(const std::string& directory) {
   const config::Configuration configuration = config::check(directory);
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
-    std::fprintf(stderr, "%s\n", diagnostic.text().c_str());
+    std::fprintf(stderr, "%s\n", printable(diagnostic.text()).c_str());
   }
   if (!configuration.valid()) {
     return 1;
   }
   const auto host = std::make_shared<const config::Host>(configuration.host);
   for (const auto& warning : systemd::view_units(host, kSystemdPatience).warnings) {
-    std::fprintf(stderr, "%s\n", warning.text().c_str());
+    std::fprintf(stderr, "%s\n", printable(warning.text()).c_str());
   }
   // The unit runs `--check` before each start. What the daemon's own directory would cut is then
   // cut already, unless this is the first start.
@@ -51,7 +52,7 @@ int check(const std::string& directory) {
   const FirstStart found = is_in_use(directory) ? look_at_first_start(policy, configuration.host)
                                                 : look_at_configuration(policy, configuration.host);
   for (const std::string& line : found.lines) {
-    std::fprintf(stderr, "%s\n", line.c_str());
+    std::fprintf(stderr, "%s\n", printable(line).c_str());
   }
   return 0;
 }
