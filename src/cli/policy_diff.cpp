@@ -11,6 +11,7 @@
 #include "journal_flows.hpp"
 #include "loaded.hpp"
 #include "policy_diff.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/base/printable.hpp"
 #include "trireme/control/methods.hpp"
 #include "trireme/policy/diff.hpp"
