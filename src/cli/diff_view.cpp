@@ -143,7 +143,7 @@ void print_identity(const policy::IdentityDiff& identity) {
   }
 }
 
-std::string end_text(const policy::SeenEnd& end) {
+std::string seen_end_text(const policy::SeenEnd& end) {
   const std::string unit = end.cgroup.substr(end.cgroup.rfind('/') + 1);
   return unit.empty() ? end.text() : fmt::format("{} ({})", unit, end.text());
 }
@@ -155,8 +155,9 @@ void print_cuts(const policy::Replay& replay) {
   Table table({"COUNT", "FROM", "TO", "PORT", "WHY"});
   for (std::size_t i = 0; i < std::min(replay.cuts.size(), kMostLines); ++i) {
     const policy::Cut& cut = replay.cuts[i];
-    table.add({std::to_string(cut.flow.count), end_text(cut.flow.from), end_text(cut.flow.to),
-               policy::port_text(cut.flow.protocol, cut.flow.port), cut.reason});
+    table.add({std::to_string(cut.flow.count), seen_end_text(cut.flow.from),
+               seen_end_text(cut.flow.to), policy::port_text(cut.flow.protocol, cut.flow.port),
+               cut.reason});
   }
   fmt::print("{}", table.render(terminal_width()));
   if (replay.cuts.size() > kMostLines) {
