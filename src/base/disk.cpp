@@ -28,12 +28,12 @@ Status Disk::create(const std::string& path, std::string_view content, unsigned 
   if (Status may = before("create", path); !may) {
     return may;
   }
-  if (Status written = write_new_file(path, content, mode); !written) {
-    return written;
+  const auto fd = create_file(path, content, mode);
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   // The umask does not apply to the mode: a file must not lose the mode of the one it replaces.
-  if (!fd.valid() || ::fchmod(fd.get(), mode) != 0 || ::fsync(fd.get()) != 0) {
+  if (::fchmod(fd->get(), mode) != 0 || ::fsync(fd->get()) != 0) {
     const int error = errno;
     ::unlink(path.c_str());
     return fail_errno("cannot write " + path, error);
