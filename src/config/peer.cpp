@@ -4,7 +4,6 @@
 #include <set>
 
 #include "peer_reader.hpp"
-#include "trireme/policy/names.hpp"
 #include "trireme/policy/samples.hpp"
 #include "trireme/policy/selector.hpp"
 #include "words.hpp"
@@ -25,13 +24,13 @@ policy::Endpoint::Kind at(const policy::Address& address) {
   return address.is_loopback() ? policy::Endpoint::Kind::host : policy::Endpoint::Kind::world;
 }
 
-Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
+Ends network_endpoints(const policy::Policy& policy, const policy::NameIndex& names,
+                       std::size_t index) {
   Ends ends;
   for (const policy::Address& address : policy::samples(policy, index)) {
     ends.list.push_back({at(address), nullptr, 0, address});
   }
   std::set<std::vector<std::size_t>> seen;
-  const policy::NameIndex names(policy);
   for (const std::string& name : policy.networks.at(index).names) {
     auto named = std::make_shared<const std::vector<std::size_t>>(names.match(name));
     if (seen.insert(*named).second) {
@@ -84,14 +83,15 @@ std::string text(const policy::Policy& policy, const policy::TestPeer& peer) {
   return entity.kind == policy::Entity::Kind::host ? "@host" : "@world";
 }
 
-Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload) {
+Ends endpoints(const policy::Policy& policy, const policy::NameIndex& names,
+               const policy::TestPeer& peer, std::uint64_t workload) {
   using Kind = policy::Endpoint::Kind;
   if (const auto* labels = std::get_if<policy::LabelSet>(&peer.peer)) {
     return {.list = {{Kind::workload, labels, workload, std::nullopt}}};
   }
   const auto& entity = std::get<policy::Entity>(peer.peer);
   if (entity.kind == policy::Entity::Kind::network) {
-    return network_endpoints(policy, entity.network);
+    return network_endpoints(policy, names, entity.network);
   }
   if (peer.address) {
     return {.list = {{at(*peer.address), nullptr, 0, peer.address}}};

@@ -121,10 +121,10 @@ std::optional<std::string> find_failure(Policy& narrow, const Policy& policy,
   return std::nullopt;
 }
 
-void run_test(Policy& narrow, const Policy& policy, const policy::PolicyTest& test,
-              Reporter& reporter) {
-  const Ends sources = endpoints(policy, test.from, 1);
-  const Ends destinations = endpoints(policy, test.to, 2);
+void run_test(Policy& narrow, const Policy& policy, const policy::NameIndex& names,
+              const policy::PolicyTest& test, Reporter& reporter) {
+  const Ends sources = endpoints(policy, names, test.from, 1);
+  const Ends destinations = endpoints(policy, names, test.to, 2);
   for (const Endpoint& from : sources.list) {
     for (const Endpoint& to : destinations.list) {
       if (auto failure = find_failure(narrow, policy, test, from, to)) {
@@ -142,8 +142,9 @@ void run_tests(const Policy& policy, Reporter& reporter) {
   Policy narrow;
   narrow.baseline = policy.baseline;
   narrow.networks = policy.networks;
+  const policy::NameIndex names(policy);
   for (const auto& test : policy.tests) {
-    run_test(narrow, policy, test, reporter);
+    run_test(narrow, policy, names, test, reporter);
   }
 }
 

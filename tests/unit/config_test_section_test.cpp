@@ -177,7 +177,7 @@ TEST(TestPeer, TextIsTheInverseOfParsing) {
     const auto peer = parse_test_peer(written, policy);
     ASSERT_TRUE(peer) << written << ": " << peer.error().text();
     EXPECT_EQ(text(policy, *peer), written);
-    EXPECT_FALSE(endpoints(policy, *peer, 1).list.empty());
+    EXPECT_FALSE(endpoints(policy, policy::NameIndex(policy), *peer, 1).list.empty());
   }
   EXPECT_FALSE(parse_test_peer("", policy));
   EXPECT_FALSE(parse_test_peer("@nobody", policy));
@@ -204,7 +204,7 @@ TEST(PolicyTest, AHugeNetworkCostsNoMoreThanItsKinds) {
                                     .policy;
   const auto peer = parse_test_peer("@list", policy);
   ASSERT_TRUE(peer);
-  EXPECT_EQ(endpoints(policy, *peer, 1).list.size(), 2U)
+  EXPECT_EQ(endpoints(policy, policy::NameIndex(policy), *peer, 1).list.size(), 2U)
       << "one address inside of the other network, and one outside";
 }
 

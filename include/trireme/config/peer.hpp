@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "trireme/policy/evaluate.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::config {
 
@@ -29,9 +30,9 @@ struct Ends {
 
 /// The endpoints for which evaluate() must be asked to cover `peer`. Usually one. For a network,
 /// these are its policy::samples() (as @world, because processes of @host have other addresses),
-/// and one endpoint for each distinct set of networks that its DNS names belong to. `peer` must
-/// outlive the result.
-[[nodiscard]] Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer,
-                             std::uint64_t workload);
+/// and one endpoint for each distinct set of networks that its DNS names belong to. `names`: of
+/// `policy`; building it costs more than a call. `peer` must outlive the result.
+[[nodiscard]] Ends endpoints(const policy::Policy& policy, const policy::NameIndex& names,
+                             const policy::TestPeer& peer, std::uint64_t workload);
 
 }  // namespace trireme::config
