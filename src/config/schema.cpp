@@ -11,10 +11,14 @@ using Type = Key::Type;
 
 json section_schema(const Section& section);
 
-json text_schema(bool non_empty) {
+/// JSON Schema counts characters: it rejects nothing that the reader, which counts bytes, accepts.
+json text_schema(bool non_empty, std::size_t longest = 0) {
   json schema = {{"type", "string"}};
   if (non_empty) {
     schema["minLength"] = 1;
+  }
+  if (longest != 0) {
+    schema["maxLength"] = longest;
   }
   return schema;
 }
@@ -38,7 +42,7 @@ json table_schema(bool non_empty) {
 json value_schema(const Key& key) {
   switch (key.type) {
     case Type::text:
-      return text_schema(key.non_empty);
+      return text_schema(key.non_empty, key.longest);
     case Type::word:
       return {{"enum", key.words}};
     case Type::boolean:

@@ -8,6 +8,9 @@ namespace {
 
 using Type = Key::Type;
 
+/// Log lines, metrics and answers repeat names.
+constexpr std::size_t kLongestName = 255;
+
 const Section kDefaultsSection = {
     .keys = {{.name = "mode",
               .type = Type::word,
@@ -36,7 +39,8 @@ const Section kNetworkSection = {
               .description = "Rules refer to the network as @NAME.",
               .example = "\"corp-dns\"",
               .required = true,
-              .non_empty = true},
+              .non_empty = true,
+              .longest = kLongestName},
              {.name = "cidrs",
               .type = Type::list,
               .description = "Addresses and prefixes.",
@@ -54,7 +58,8 @@ const Section kRuleSection = {
               .type = Type::text,
               .description = "For logs and explanations; unique.",
               .example = "\"web to db\"",
-              .non_empty = true},
+              .non_empty = true,
+              .longest = kLongestName},
              {.name = "from",
               .type = Type::text_or_list,
               .description = "Source: a selector (app=web), an entity (@host, @world, @NETWORK), "
@@ -115,7 +120,8 @@ const Section kHostSection = {
               .type = Type::text,
               .description = "Default: the host name.",
               .example = "\"web-1\"",
-              .non_empty = true},
+              .non_empty = true,
+              .longest = kLongestName},
              {.name = "labels",
               .type = Type::labels,
               .description = "Labels that are added to every workload of this host.",
@@ -198,7 +204,8 @@ const Section kUnitSection = {
               .description = "A pattern for the full name of a systemd service.",
               .example = "\"postgresql@*.service\"",
               .required = true,
-              .non_empty = true},
+              .non_empty = true,
+              .longest = kLongestName},
              {.name = "labels",
               .type = Type::labels,
               .description = "The labels of the unit.",
@@ -211,12 +218,14 @@ const Section kLaunchSection = {
               .type = Type::text,
               .description = "Who can start workloads with trirun.",
               .example = "\"deploy\"",
-              .non_empty = true},
+              .non_empty = true,
+              .longest = kLongestName},
              {.name = "group",
               .type = Type::text,
               .description = "Whose members can start workloads with trirun.",
               .example = "\"deploy\"",
-              .non_empty = true},
+              .non_empty = true,
+              .longest = kLongestName},
              {.name = "labels",
               .type = Type::list,
               .description = "The labels that they can use. A * at the end matches a prefix.",
@@ -231,7 +240,8 @@ const Section kMetricsSection = {
               .type = Type::text,
               .description = "Address and port that serve metrics for Prometheus.",
               .example = "\"127.0.0.1:9464\"",
-              .non_empty = true}}};
+              .non_empty = true,
+              .longest = kLongestName}}};
 
 }  // namespace
 

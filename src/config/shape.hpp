@@ -3,6 +3,7 @@
 // their values. The readers check files against these tables, and the JSON Schema is made of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -34,6 +35,7 @@ struct Key {
   std::vector<std::string> words = {};
   bool required = false;             // in each entry
   bool non_empty = false;            // an empty string, list or table is an error
+  std::size_t longest = 0;           // bytes of a string; 0: no limit
   const Section* section = nullptr;  // of a section or entries
 };
 

@@ -243,6 +243,12 @@ std::optional<Text> TableReader::name(std::string_view key) const {
     error(*written, fmt::format("'{}'{} contains a control character", key, in_title()));
     return std::nullopt;
   }
+  if (const std::size_t longest = section_->find(key)->longest;
+      longest != 0 && written->value.size() > longest) {
+    error(*written, fmt::format("'{}'{} is longer than {} bytes", key, in_title(), longest),
+          "shorten it");
+    return std::nullopt;
+  }
   return written;
 }
 

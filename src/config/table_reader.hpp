@@ -55,7 +55,8 @@ class TableReader {
   [[nodiscard]] bool is_table(std::string_view key) const;
 
   [[nodiscard]] std::optional<Text> text(std::string_view key) const;
-  /// A string. Reports an error if it is empty or contains control characters.
+  /// A string. Reports an error if it is empty, contains control characters, or is longer than the
+  /// section allows.
   [[nodiscard]] std::optional<Text> name(std::string_view key) const;
   [[nodiscard]] std::optional<bool> boolean(std::string_view key) const;
   /// A date and time with an offset from UTC, in whole seconds.

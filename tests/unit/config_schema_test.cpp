@@ -97,7 +97,9 @@ bool accepts(const json& schema, const json& value) {
     return false;
   }
   if (value.is_string()) {
-    return value.get<std::string>().size() >= schema.value("minLength", std::size_t{0});
+    const std::size_t length = value.get<std::string>().size();
+    return length >= schema.value("minLength", std::size_t{0}) &&
+           length <= schema.value("maxLength", std::size_t{std::string::npos});
   }
   if (value.is_array()) {
     const json items = schema.value("items", json(true));
@@ -299,6 +301,30 @@ TEST(Shapes, EverySettingOfIdentityIsCompared) {
           << file;
     }
   }
+}
+
+TEST_P(Schemas, NamesHaveALimit) {
+  const auto quoted = [](std::size_t length) { return "'" + std::string(length, 'a') + "'"; };
+  std::size_t limited = 0;
+  for_each_key([&](const Key& section, const Key& key) {
+    if (key.longest == 0) {
+      return;
+    }
+    ++limited;
+    const auto is_too_long = [&](std::size_t length) {
+      const auto found = texts(read(file_with(section, key, quoted(length))));
+      return std::ranges::any_of(found, [](const std::string& text) {
+        return text.find("is longer than") != std::string::npos;
+      });
+    };
+    EXPECT_EQ(schema_accepts(file_with(section, key, quoted(key.longest))), std::optional(true));
+    EXPECT_FALSE(is_too_long(key.longest)) << section.name << " " << key.name;
+    EXPECT_EQ(schema_accepts(file_with(section, key, quoted(key.longest + 1))),
+              std::optional(false));
+    EXPECT_TRUE(is_too_long(key.longest + 1)) << section.name << " " << key.name;
+  });
+  EXPECT_EQ(limited, GetParam() ? 5U : 3U)
+      << "allow, deny and network; host, unit, user, group and metrics";
 }
 
 /// What the schemas reject beyond keys, types and words.
