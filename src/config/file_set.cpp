@@ -124,14 +124,23 @@ Status check_type(const std::string& path, mode_t mode, mode_t wanted, const cha
 }
 
 /// load() skips a file that it cannot read, so there would be no copy of it after it is removed.
-Status check_loadable(const std::string& directory, const std::string& file) {
+/// Adds the size of the file to `total`.
+Status check_loadable(const std::string& directory, const std::string& file, std::size_t& total) {
   if (!policy::is_printable(file)) {
     return fail("a file name in " + directory + " contains a control character", "rename the file");
   }
   const auto content = read_file(directory + "/" + file, kMaxFileBytes);
-  return content ? Status{}
-                 : fail(content.error().message + ": it would be removed without a copy",
-                        "move the file away, or make it readable for the daemon");
+  if (!content) {
+    return fail(content.error().message + ": it would be removed without a copy",
+                "move the file away, or make it readable for the daemon");
+  }
+  total += content->size();
+  return total <= kMaxTotalBytes
+             ? Status{}
+             : fail(fmt::format("the TOML files of {} have more than {} bytes: some would be "
+                                "removed without a copy",
+                                directory, kMaxTotalBytes),
+                    "move files away");
 }
 
 Status check_writable(const std::string& directory) {
@@ -314,6 +323,7 @@ Status check_replaceable(const std::string& directory) {
   if (!files) {
     return tl::unexpected(files.error());
   }
+  std::size_t total = 0;
   for (const std::string& file : *files) {
     const auto mode = mode_of(directory + "/" + file);
     if (!mode) {
@@ -324,7 +334,7 @@ Status check_replaceable(const std::string& directory) {
         !type) {
       return type;
     }
-    if (Status loaded = check_loadable(directory, file); !loaded) {
+    if (Status loaded = check_loadable(directory, file, total); !loaded) {
       return loaded;
     }
   }

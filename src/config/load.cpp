@@ -53,6 +53,7 @@ class Loader {
 
   std::string directory_;
   Reporter& reporter_;
+  std::size_t total_ = 0;  // bytes of the files read so far
 };
 
 // A missing file counts as empty, but a dangling symbolic link is an error.
@@ -79,7 +80,14 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   auto content = trireme::read_file(path, kMaxFileBytes);
   if (!content && kept_from_root(path)) {
     reporter_.error(whole(name), content.error().message, mode_hint(path));
+  } else if (content && content->size() > kMaxTotalBytes - total_) {
+    reporter_.error(whole(name),
+                    fmt::format("with this file, the TOML files of the directory have more than {} "
+                                "bytes",
+                                kMaxTotalBytes),
+                    "use selectors and lists to cover many peers with one rule");
   } else if (content) {
+    total_ += content->size();
     sources.push_back({name, std::move(*content), status.st_mode & 0777U});
   } else {
     reporter_.error(whole(name), content.error());

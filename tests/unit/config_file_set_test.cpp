@@ -3,6 +3,7 @@
 // crash or a full disk leaves.
 #include "trireme/config/file_set.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
@@ -197,6 +198,28 @@ TEST_F(FileSetTest, WhatLoadCannotReadIsNotRemoved) {
     }
     EXPECT_TRUE(check_replaceable(directory_.path()));
   }
+}
+
+TEST_F(FileSetTest, AllFilesTogetherHaveALimit) {
+  const std::string most(kMaxFileBytes, '#');
+  for (std::size_t size = 0; size < kMaxTotalBytes; size += kMaxFileBytes) {
+    directory_.write(fmt::format("policy.d/90-{:02}.toml", size / kMaxFileBytes), most);
+  }
+  const Configuration loaded = load(directory_.path(), KeyFiles::optional);
+  EXPECT_FALSE(loaded.valid());
+  EXPECT_THAT(texts(loaded), ::testing::Contains(HasSubstr("policy.d/90-07.toml: error: with this "
+                                                           "file, the TOML files")));
+  std::size_t kept = 0;
+  for (const Source& source : loaded.policy_sources) {
+    kept += source.content.size();
+  }
+  EXPECT_LE(kept, kMaxTotalBytes);
+  const Status checked = check_replaceable(directory_.path());
+  ASSERT_FALSE(checked);
+  EXPECT_THAT(checked.error().message, HasSubstr("removed without a copy"));
+  std::filesystem::remove(directory_.path("policy.d/90-07.toml"));
+  EXPECT_TRUE(load(directory_.path(), KeyFiles::optional).valid());
+  EXPECT_TRUE(check_replaceable(directory_.path()));
 }
 
 TEST_F(FileSetTest, DigestsAreOfNamesAndContents) {

@@ -67,6 +67,9 @@ struct Configuration {
 enum class KeyFiles : std::uint8_t { required, optional, for_root };
 
 inline constexpr std::size_t kMaxFileBytes = std::size_t{4} << 20U;  // of one TOML file
+/// Of all TOML files of a directory. The daemon also keeps them as JSON (last-good.json, the
+/// history, pending.json), which can be twice as long.
+inline constexpr std::size_t kMaxTotalBytes = std::size_t{32} << 20U;
 
 /// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (in byte
 /// order of the names; a missing file counts as empty, a missing DIR is an error) and the files
