@@ -23,6 +23,7 @@ using Seconds = std::chrono::seconds;
 constexpr std::size_t kMostBytes = std::size_t{256} << 20U;  // of the files of one entry
 constexpr std::size_t kListed = 5;                           // candidates in an error
 constexpr const char* kIndex = "/index.json";
+constexpr int kMostDamaged = 10;  // directories set aside
 
 json entry_json(const History::Entry& entry) {
   return {{"digest", entry.digests.policy},
@@ -83,15 +84,38 @@ std::string History::path_of(const Digests& digests) const {
 
 Status History::open() {
   entries_.clear();
+  damage_.reset();
   if (Status made = disk_.make_directory(directory_, 0700); !made) {
     return made;
   }
   auto entries = read_index(directory_ + kIndex);
   if (!entries) {
-    return tl::unexpected(entries.error());
+    return set_aside(entries.error());
   }
   entries_ = std::move(*entries);
   return {};
+}
+
+/// add() removes what the index does not list, which is everything once the index is lost.
+tl::unexpected<Error> History::set_aside(const Error& damage) {
+  damage_ = damage;
+  for (int number = 1; number <= kMostDamaged; ++number) {
+    const std::string aside = fmt::format("{}.damaged-{}", directory_, number);
+    std::error_code error;
+    if (fs::exists(fs::symlink_status(aside, error))) {
+      continue;
+    }
+    if (Status renamed = disk_.rename(directory_, aside); !renamed) {
+      return fail(damage.message + "; " + renamed.error().message,
+                  "move " + directory_ + " away, then restart trireme");
+    }
+    damage_.reset();
+    return fail(damage.message + "; the earlier configurations are in " + aside,
+                "remove it once you do not need them any more");
+  }
+  return fail(damage.message, "remove the directories " + directory_ +
+                                  ".damaged-*, and restart "
+                                  "trireme");
 }
 
 Status History::write_index(const std::vector<Entry>& entries) const {
@@ -101,6 +125,9 @@ Status History::write_index(const std::vector<Entry>& entries) const {
 }
 
 Status History::add(Entry entry, const FileSet& files) {
+  if (damage_) {
+    return tl::unexpected(*damage_);
+  }
   if (Status made = disk_.make_directory(directory_, 0700); !made) {
     return made;
   }

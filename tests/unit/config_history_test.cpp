@@ -170,6 +170,41 @@ TEST_F(HistoryTest, DamageIsAnErrorAndNotAnEnd) {
   }
 }
 
+TEST_F(HistoryTest, DamageOfTheIndexLosesNoConfiguration) {
+  History history = opened();
+  for (int number = 0; number < 20; ++number) {
+    ASSERT_TRUE(history.add(entry_of(numbered(number)), numbered(number)));
+  }
+  const std::size_t before = files();
+  ASSERT_TRUE(write_file(place() + "/index.json", "{"));
+  History damaged(place());
+  const Status opened_damaged = damaged.open();
+  ASSERT_FALSE(opened_damaged);
+  EXPECT_THAT(opened_damaged.error().message, HasSubstr(place() + ".damaged-1"));
+  ASSERT_TRUE(damaged.add(entry_of(numbered(30)), numbered(30)));
+  EXPECT_THAT(opened().entries(), SizeIs(1));
+  EXPECT_EQ(static_cast<std::size_t>(
+                std::distance(std::filesystem::directory_iterator(place() + ".damaged-1"), {})),
+            before);
+}
+
+TEST_F(HistoryTest, ADamagedIndexThatStaysInPlaceKeepsTheFiles) {
+  History history = opened();
+  for (int number = 0; number < 5; ++number) {
+    ASSERT_TRUE(history.add(entry_of(numbered(number)), numbered(number)));
+  }
+  const std::size_t before = files();
+  ASSERT_TRUE(write_file(place() + "/index.json", "{"));
+  History damaged(place(), Disk([](const std::string& change) {
+                    return change.starts_with("rename") ? fail("the disk is full") : Status{};
+                  }));
+  const Status opened_damaged = damaged.open();
+  ASSERT_FALSE(opened_damaged);
+  EXPECT_THAT(opened_damaged.error().message, HasSubstr("the disk is full"));
+  EXPECT_FALSE(damaged.add(entry_of(numbered(9)), numbered(9)));
+  EXPECT_EQ(files(), before);
+}
+
 TEST_F(HistoryTest, ACrashBetweenAnyTwoWritesLosesNothingElse) {
   History history = opened();
   for (int number = 0; number < 20; ++number) {

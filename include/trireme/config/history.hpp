@@ -32,7 +32,8 @@ class History {
       : directory_(std::move(directory)), disk_(std::move(disk)) {}
 
   /// Creates the directory (mode 0700) if needed, and reads the index. If the index is damaged, the
-  /// history is empty, the error says so, and the next add() begins a new one.
+  /// directory is renamed, so that nothing of it is lost, the history is empty, and the error says
+  /// so. If it cannot be renamed, add() fails.
   [[nodiscard]] Status open();
 
   /// Newest first.
@@ -60,10 +61,12 @@ class History {
   [[nodiscard]] Status write_index(const std::vector<Entry>& entries) const;
   [[nodiscard]] std::string candidates(const std::vector<Entry>& of) const;
   [[nodiscard]] Status remove_unlisted() const;
+  [[nodiscard]] tl::unexpected<Error> set_aside(const Error& damage);
 
   std::string directory_;
   Disk disk_;
   std::vector<Entry> entries_;
+  std::optional<Error> damage_;  // of the index, which is still in place
 };
 
 }  // namespace trireme::config
