@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -225,6 +226,17 @@ Result<std::vector<std::string>> write_fresh(const Disk& disk, const std::string
   return changed;
 }
 
+/// A file that replaces another belongs to the daemon, which cannot change owners (no CAP_CHOWN).
+void warn_of_owner(const std::string& path, const struct stat& before) {
+  if (before.st_uid != ::geteuid() || before.st_gid != ::getegid()) {
+    spdlog::warn(
+        "{} belonged to user {} and group {}, and now to user {} and group {}: if others read it "
+        "by "
+        "its group or owner, run chown",
+        path, before.st_uid, before.st_gid, ::geteuid(), ::getegid());
+  }
+}
+
 Status put_in_place(const Disk& disk, const std::string& directory, const FileSet& files,
                     const std::vector<std::string>& changed) {
   const auto before = existing_files(directory);
@@ -232,9 +244,14 @@ Status put_in_place(const Disk& disk, const std::string& directory, const FileSe
     return tl::unexpected(before.error());
   }
   for (const std::string& file : changed) {
-    if (Status renamed = disk.rename(fresh_path(directory, file), directory + "/" + file);
-        !renamed) {
+    const std::string path = directory + "/" + file;
+    struct stat replaced = {};
+    const bool exists = ::lstat(path.c_str(), &replaced) == 0;
+    if (Status renamed = disk.rename(fresh_path(directory, file), path); !renamed) {
       return renamed;
+    }
+    if (exists) {
+      warn_of_owner(path, replaced);
     }
   }
   std::set<std::string> wanted;

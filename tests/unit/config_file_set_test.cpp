@@ -5,7 +5,12 @@
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <sstream>
 
 #include "config_support.hpp"
 
@@ -108,6 +113,22 @@ TEST_F(FileSetTest, FilesKeepTheirModes) {
   EXPECT_EQ(mode("policy.d/10-a.toml"), 0600U);
   EXPECT_EQ(mode("policy.d/20-b.toml"), 0640U) << "a new drop-in is as readable as policy.toml";
   EXPECT_EQ(mode("identity.toml"), 0644U);
+}
+
+TEST_F(FileSetTest, ALostGroupIsLogged) {
+  if (::chown(directory_.path("policy.toml").c_str(), ::geteuid(), 12'345) != 0) {
+    GTEST_SKIP() << "only root can give a file to another group";
+  }
+  std::ostringstream log;
+  const auto logger = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_st>(log)));
+  const Status replaced = replace_files(Disk{}, directory_.path(), kNew);
+  spdlog::set_default_logger(logger);
+  ASSERT_TRUE(replaced);
+  EXPECT_THAT(log.str(), HasSubstr(directory_.path("policy.toml") + " belonged to user"));
+  EXPECT_THAT(log.str(), HasSubstr("group 12345"));
+  EXPECT_THAT(log.str(), ::testing::Not(HasSubstr("identity.toml"))) << "its group is the same";
 }
 
 TEST_F(FileSetTest, AFileThatComesBackHasItsMode) {

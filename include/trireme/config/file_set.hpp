@@ -49,9 +49,10 @@ struct Digests {
 /// Makes `files` the TOML files of the directory. Writes all new contents under other names, which
 /// neither load() nor the Watcher reads, before it renames the first one: a full disk is an error
 /// before anything has changed. After a later error or a crash, some files can be old and some new;
-/// another call repairs that. Files that exist keep their mode. Others get Source::mode, so that a
-/// file which a change has removed comes back no more readable than it was; if it is not known, the
-/// mode of policy.toml or identity.toml. Other files of the directory are not touched.
+/// another call repairs that. Files that exist keep their mode, but not their owner and group: a
+/// warning in the log names those that had others than the caller. Others get Source::mode, so that
+/// a file which a change has removed comes back no more readable than it was; if it is not known,
+/// the mode of policy.toml or identity.toml. Other files of the directory are not touched.
 /// `is_unchanged` is called before the first rename, because the writes before take a while: if it
 /// returns an error, nothing has changed.
 [[nodiscard]] Status replace_files(const Disk& disk, const std::string& directory,
