@@ -128,7 +128,9 @@ Result<std::optional<Changes::Instead>> Changes::open(const std::string& runtime
 void Changes::follow(Settings& settings) {
   settings_ = &settings;
   settings.before_reload = [this] {
-    return !busy_ && pending_ && pending_->undoing ? finish_rollback() : Status{};
+    const bool is_due = !busy_ && pending_ && pending_->undoing;
+    Status done = is_due ? finish_rollback() : Status{};
+    return pending_ ? done : Status{};  // else the rollback has ended, if only because of a save
   };
   if (pending_) {
     return;  // what is in force is recorded when the rollback is complete
@@ -163,6 +165,16 @@ void Changes::give_way() {
                  dropped ? Status{}
                          : fail(dropped.error().message + ": the next start would roll back",
                                 "remove " + pending_path()));
+}
+
+/// Another program has saved a file after the last rename. Its content is in force and stays.
+Status Changes::give_way_to_save() {
+  const config::Digests now = digests_of(settings_->files());
+  record("save", "");
+  give_way();
+  return fail("a file in " + directory_ + " was saved at the same moment; policy digest " +
+                  short_text(now) + " is in force",
+              "'trirectl policy diff' and the files show what that is");
 }
 
 Status Changes::check_idle() const {
@@ -334,15 +346,7 @@ Status Changes::put_in_force(const config::FileSet& files, const config::Digests
     abandon(true);
     return loaded;
   }
-  if (const config::Digests now = digests_of(settings_->files()); now != digests_of(files)) {
-    // Another program has saved a file after the last rename. Its content is in force and stays.
-    record("save", "");
-    give_way();
-    return fail("a file in " + directory_ + " was saved at the same moment; policy digest " +
-                    short_text(now) + " is in force",
-                "'trirectl policy diff' and the files show what that is");
-  }
-  return {};
+  return digests_of(settings_->files()) == digests_of(files) ? Status{} : give_way_to_save();
 }
 
 void Changes::record(const std::string& how, const std::string& user) {

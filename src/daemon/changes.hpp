@@ -120,6 +120,7 @@ class Changes {
   [[nodiscard]] Status open_state_dir();
   [[nodiscard]] Status drop_pending();
   void give_way();
+  [[nodiscard]] Status give_way_to_save();
   [[nodiscard]] Status check_idle() const;
   [[nodiscard]] Result<config::FileSet> read_staged(const Request& request) const;
   [[nodiscard]] Status keep_replaced(const config::FileSet& files) const;
@@ -130,6 +131,7 @@ class Changes {
   [[nodiscard]] Status put_in_force(const config::FileSet& files, const config::Digests& over);
   [[nodiscard]] Status check_unchanged(const config::Digests& since) const;
   void abandon(bool reload);
+  [[nodiscard]] Status keep_record(const config::FileSet& disk) const;
   [[nodiscard]] Status restore_files();
   [[nodiscard]] Status roll_back(const std::string& user);
   [[nodiscard]] Status finish_rollback();

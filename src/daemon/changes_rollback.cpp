@@ -128,10 +128,22 @@ Status Changes::check_unchanged(const config::Digests& since) const {
              : fail("a file in " + directory_ + " was saved at the same moment");
 }
 
+/// A confirmation that failed can have removed the record, without which a crash while the files
+/// are restored would leave some of them old and some new.
+Status Changes::keep_record(const config::FileSet& disk) const {
+  std::error_code error;
+  const bool is_needed = digests_of(disk) != digests_of(pending_->before) &&
+                         !std::filesystem::exists(pending_path(), error);
+  return is_needed ? write_pending(disk_, pending_path(), directory_, *pending_) : Status{};
+}
+
 /// Puts the old files on disk. What is there and neither old nor new is copied before.
 Status Changes::restore_files() {
   Status restored = config::check_replaceable(directory_);
   const config::FileSet disk = config::read_files(directory_);
+  if (restored) {
+    restored = keep_record(disk);
+  }
   if (restored && !is_made_of(disk, *pending_)) {
     restored = keep_replaced(disk);
     if (restored) {
@@ -171,6 +183,11 @@ Status Changes::finish_rollback() {
       problems_.note(kRollbackTopic, loaded);
       return loaded;
     }
+  }
+  if (!is_in_force()) {
+    Status ended = give_way_to_save();
+    spdlog::warn("the rollback has ended: {}", ended.error().text());
+    return ended;
   }
   const std::string user = pending_->undone_by;
   if (recorded_ != digests_of(before)) {

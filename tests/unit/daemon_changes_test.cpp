@@ -105,6 +105,9 @@ class ChangesTest : public ::testing::Test {
     if (meanwhile_ && change.find(".trireme-new") != std::string::npos) {
       std::exchange(meanwhile_, nullptr)();
     }
+    if (on_change_) {
+      on_change_(change);
+    }
     const int number = count_++;
     if (number == crash_at_) {
       throw Crash{};
@@ -188,7 +191,8 @@ class ChangesTest : public ::testing::Test {
   int crash_at_ = -1;
   int fail_at_ = -1;
   bool full_ = false;
-  std::function<void()> meanwhile_;  // called while new contents are written
+  std::function<void()> meanwhile_;                    // called while new contents are written
+  std::function<void(const std::string&)> on_change_;  // called before each change of the disk
 
  private:
   spdlog::level::level_enum level_ = spdlog::level::info;
@@ -424,6 +428,53 @@ TEST_F(ChangesTest, ASaveDuringARollbackIsCopied) {
   changes_->tick();
   expect_settled(kOld);
   EXPECT_EQ(read_file(state_.path("state/replaced/policy.toml")).value(), "# by hand\n");
+}
+
+TEST_F(ChangesTest, ASaveAfterTheFilesOfARollbackStays) {
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  now_ += seconds(60);
+  on_change_ = [this](const std::string& change) {
+    if (change.starts_with("remove") && change.ends_with("20-new.toml")) {  // after all renames
+      save("policy.toml", "# by hand\n");
+    }
+  };
+  changes_->tick();
+  on_change_ = nullptr;
+  FileSet saved = kOld;
+  saved.policy[0].content = "# by hand\n";
+  expect_settled(saved);
+  EXPECT_EQ(newest(), "save ") << "and not recorded as a rollback";
+  changes_->tick();
+  expect_settled(saved);
+  start();
+  expect_settled(saved);
+}
+
+// A confirmation can remove the record and fail all the same.
+TEST_F(ChangesTest, ARollbackWithoutARecordWritesItFirst) {
+  int crash = 2;  // the first two changes write the record
+  for (bool crashed = true; crashed; ++crash) {
+    repair_disk();
+    put(kOld);
+    start();
+    ASSERT_TRUE(apply(kNew, seconds(60)));
+    std::filesystem::remove(state_.path("state/pending.json"));
+    now_ += seconds(60);
+    count_ = 0;
+    crash_at_ = crash;
+    crashed = false;
+    try {
+      changes_->tick();
+    } catch (const Crash&) {
+      crashed = true;
+    }
+    repair_disk();
+    if (crashed) {
+      start();
+    }
+    expect_settled(kOld, fmt::format("crash before change {}", crash));
+  }
+  EXPECT_GE(crash, 8);
 }
 
 TEST_F(ChangesTest, ARollbackReplacesAnInvalidSaveAndKeepsACopy) {
