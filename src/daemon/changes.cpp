@@ -93,19 +93,22 @@ Result<std::optional<Changes::Instead>> Changes::open(const std::string& runtime
   }
   std::error_code error;
   fs::remove_all(staged_dir(state_dir_), error);
-  auto pending = read_pending(pending_path(), directory_);
-  if (!pending) {
-    const std::string aside = pending_path() + ".damaged";
-    std::ignore = disk_.rename(pending_path(), aside);
-    problems_.note(kRollbackTopic, fail(pending.error().message + "; the files in " + directory_ +
-                                            " are used as they are",
-                                        "check that they are the ones you want; see " + aside));
+  auto found = read_pending(pending_path(), directory_);
+  if (!found) {
+    return start_without_record(found.error());
+  }
+  if (!found->other_directory.empty()) {
+    foreign_ = Error{pending_path() + " is of a change in " + found->other_directory +
+                         " that was not completed or not confirmed",
+                     "start triremed with that --config-dir, which rolls it back; or remove the "
+                     "file and restart trireme, or choose another --state-dir"};
+    problems_.note(kRollbackTopic, tl::unexpected(*foreign_));
     return std::nullopt;
   }
-  if (!*pending) {
+  if (!found->change) {
     return std::nullopt;
   }
-  pending_ = std::move(**pending);
+  pending_ = std::move(*found->change);
   pending_->undoing = true;
   undone_at_start_ = digests_of(pending_->after);
   const config::Digests before = digests_of(pending_->before);
@@ -183,6 +186,9 @@ Status Changes::check_idle() const {
                 unusable_->hint.empty()
                     ? "the daemon must be able to write there; see 'systemctl status trireme'"
                     : unusable_->hint);
+  }
+  if (foreign_) {
+    return tl::unexpected(*foreign_);
   }
   if (!pending_) {
     return {};
@@ -322,11 +328,14 @@ Status Changes::install(const config::FileSet& files, const std::string& how,
 Status Changes::put_in_force(const config::FileSet& files, const config::Digests& over) {
   is_stale_ = false;  // this change replaces the record, or removes it
   if (Status written = write_pending(disk_, pending_path(), directory_, *pending_); !written) {
-    if (!drop_pending()) {
+    if (is_damaged_) {
+      pending_.reset();  // the record that was there stays
+    } else if (!drop_pending()) {
       pending_->undoing = true;  // tick() tries again
     }
     return written;
   }
+  is_damaged_ = false;
   problems_.note(kRollbackTopic, {});  // of an earlier change
   bool was_saved = false;
   const auto is_unchanged = [&] {
@@ -372,6 +381,7 @@ void Changes::note_load() {
   if (busy_ || settings_ == nullptr || !settings_->errors().empty()) {
     return;
   }
+  set_record_aside();
   const config::Digests now = digests_of(settings_->files());
   if (now == recorded_) {
     return;

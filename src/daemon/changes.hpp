@@ -41,7 +41,10 @@ class Changes {
     config::FileSet files;
     Error reason;
   };
-  /// Locks the state directory and rolls back a change that was not completed or not confirmed.
+  /// Locks the state directory and rolls back a change that was not completed or not confirmed. If
+  /// its record cannot be read, the result is the newest configuration of the history that the
+  /// files on disk can have replaced, until somebody reloads these. A record of another
+  /// configuration directory stays, and changes fail as long as it does.
   /// Call before the configuration is loaded. A state directory that cannot be used, or that
   /// other users can write, is a problem, and only apply() and rollback() fail. Errors: another
   /// daemon has locked it.
@@ -118,6 +121,8 @@ class Changes {
 
   [[nodiscard]] std::string pending_path() const { return state_dir_ + "/pending.json"; }
   [[nodiscard]] Status open_state_dir();
+  [[nodiscard]] std::optional<Instead> start_without_record(const Error& damage);
+  void set_record_aside();
   [[nodiscard]] Status drop_pending();
   void give_way();
   [[nodiscard]] Status give_way_to_save();
@@ -148,7 +153,9 @@ class Changes {
   std::optional<Error> unusable_;  // why the state directory cannot be used
   Settings* settings_ = nullptr;
   std::optional<PendingChange> pending_;
-  bool is_stale_ = false;  // pending.json is of a change that has ended
+  bool is_stale_ = false;         // pending.json is of a change that has ended
+  bool is_damaged_ = false;       // pending.json cannot be read
+  std::optional<Error> foreign_;  // pending.json is of another configuration directory
   std::optional<config::Digests> undone_at_start_;
   config::Digests recorded_;  // the newest entry of the history
   bool busy_ = false;

@@ -99,6 +99,43 @@ void Changes::tick() {
   }
 }
 
+/// The record is there, so a change was not completed or not confirmed, and what is on disk can be
+/// its files. What was in force before a change is in the history. The files on disk and the record
+/// stay as they are, so that the next start decides in the same way.
+std::optional<Changes::Instead> Changes::start_without_record(const Error& damage) {
+  is_damaged_ = true;
+  const config::Digests disk = digests_of(config::read_files(directory_));
+  const auto& entries = history_.entries();
+  // In force when the daemon ended, and not by a change that can wait for confirmation.
+  const bool is_settled =
+      !entries.empty() && entries.front().digests == disk && entries.front().how != "apply";
+  const auto entry = is_settled ? std::nullopt : history_.before(disk);
+  const auto files = entry ? history_.files(*entry) : fail("the history has none");
+  if (files && config::parse(files->policy, files->identity).valid()) {
+    const Error reason{
+        damage.message + "; a change was not completed or not confirmed: policy digest " +
+            short_text(entry->digests) + " is in force instead of the files in " + directory_,
+        "check these files; 'trirectl reload' puts them in force, 'trirectl policy rollback " +
+            short_text(entry->digests) + "' restores the ones in force"};
+    problems_.note(kRollbackTopic, tl::unexpected(reason));
+    return Instead{.files = *files, .reason = reason};
+  }
+  problems_.note(kRollbackTopic,
+                 fail(damage.message + "; the files in " + directory_ + " are used as they are",
+                      "check that they are the ones you want, then run 'trirectl reload'"));
+  return std::nullopt;
+}
+
+/// Somebody has loaded the files on disk: they are the ones that are wanted.
+void Changes::set_record_aside() {
+  if (!is_damaged_) {
+    return;
+  }
+  const Status renamed = disk_.rename(pending_path(), pending_path() + ".damaged");
+  is_damaged_ = !renamed;
+  problems_.note(kRollbackTopic, renamed);
+}
+
 Status Changes::roll_back(const std::string& user) {
   pending_->undoing = true;
   pending_->undone_by = user;

@@ -2,7 +2,9 @@
 #include "pending_change.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "trireme/base/file.hpp"
@@ -15,11 +17,16 @@ using nlohmann::json;
 
 constexpr std::size_t kMostPendingBytes = std::size_t{512} << 20U;
 
+/// However the paths are written, and through symbolic links.
+bool is_same_place(const std::string& one, const std::string& other) {
+  std::error_code error;
+  return one == other || (std::filesystem::equivalent(one, other, error) && !error) ||
+         (std::filesystem::path(one) / "").lexically_normal() ==
+             (std::filesystem::path(other) / "").lexically_normal();
+}
+
 /// Throws json::exception if a key is missing or has another type.
-Result<PendingChange> pending_of(const json& value, const std::string& directory) {
-  if (const auto of = value.at("directory").get<std::string>(); of != directory) {
-    return fail("it belongs to " + of);
-  }
+Result<PendingChange> pending_of(const json& value) {
   auto before = config::file_set(value.at("before"));
   auto after = config::file_set(value.at("after"));
   if (!before || !after) {
@@ -32,12 +39,11 @@ Result<PendingChange> pending_of(const json& value, const std::string& directory
 
 }  // namespace
 
-Result<std::optional<PendingChange>> read_pending(const std::string& path,
-                                                  const std::string& directory) {
+Result<FoundChange> read_pending(const std::string& path, const std::string& directory) {
   const auto text = read_file(path, kMostPendingBytes);
   if (!text) {
     if (text.error().code == ENOENT || text.error().code == ENOTDIR) {
-      return std::nullopt;
+      return FoundChange{};
     }
     return tl::unexpected(text.error());
   }
@@ -46,11 +52,14 @@ Result<std::optional<PendingChange>> read_pending(const std::string& path,
     return fail("cannot read " + path + ": " + value.error().message);
   }
   try {
-    auto pending = pending_of(*value, directory);
+    if (auto of = value->at("directory").get<std::string>(); !is_same_place(of, directory)) {
+      return FoundChange{.change = std::nullopt, .other_directory = std::move(of)};
+    }
+    auto pending = pending_of(*value);
     if (!pending) {
       return fail("cannot read " + path + ": " + pending.error().message);
     }
-    return std::optional(std::move(*pending));
+    return FoundChange{.change = std::move(*pending)};
   } catch (const json::exception& exception) {
     return fail("cannot read " + path + ": " + exception.what());
   }

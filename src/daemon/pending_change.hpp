@@ -22,10 +22,14 @@ struct PendingChange {
   config::FileSet saved = {};            // found on disk by the rollback, in STATE-DIR/replaced
 };
 
-/// Returns nullopt if the file does not exist. Errors: it cannot be read, is damaged, or belongs to
-/// another configuration directory.
-[[nodiscard]] Result<std::optional<PendingChange>> read_pending(const std::string& path,
-                                                                const std::string& directory);
+struct FoundChange {
+  std::optional<PendingChange> change = {};  // of the files in `directory`
+  std::string other_directory = {};          // the record is of the files there; empty: it is not
+};
+
+/// Finds nothing if the file does not exist. Errors: it cannot be read, or is damaged.
+[[nodiscard]] Result<FoundChange> read_pending(const std::string& path,
+                                               const std::string& directory);
 [[nodiscard]] Status write_pending(const Disk& disk, const std::string& path,
                                    const std::string& directory, const PendingChange& pending);
 

@@ -75,7 +75,7 @@ class ChangesTest : public ::testing::Test {
     end();
     problems_ = Problems();
     changes_ = std::make_unique<Changes>(
-        state_.path("state"), config_.path(), problems_,
+        state_.path("state"), config_.path() + spelling_, problems_,
         Disk([this](const std::string& change) { return before(change); }),
         [this] { return now_; });
     const auto instead = changes_->open(run_.path());
@@ -186,6 +186,7 @@ class ChangesTest : public ::testing::Test {
   std::chrono::nanoseconds now_ = seconds(1000);
   std::vector<std::size_t> applied_;  // number of rules of each policy that was put in force
   unsigned outcomes_ = 0;
+  std::string spelling_;  // behind the path of the configuration directory
   bool refuse_ = false;
   int count_ = 0;
   int crash_at_ = -1;
@@ -780,17 +781,82 @@ TEST_F(ChangesTest, AFullDiskDoesNotKeepThePolicyInForce) {
   EXPECT_EQ(newest(), "rollback ");
 }
 
-TEST_F(ChangesTest, ADamagedRecordIsReportedAndSetAside) {
+TEST_F(ChangesTest, WithADamagedRecordTheConfigurationBeforeIsInForce) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
-  end();
-  for (const char* text : {"", "{", "[]", R"({"directory": "/elsewhere"})"}) {
+  for (const char* text : {"", "{", "[]", R"({"directory": 1})"}) {
     end();
     ASSERT_TRUE(write_file(state_.path("state/pending.json"), text));
     start();
     EXPECT_THAT(problems_.lines(), Contains(HasSubstr("pending.json"))) << text;
-    EXPECT_EQ(in_force(), digests_of(kNew)) << "the files are used as they are";
-    EXPECT_FALSE(is_pending_on_disk());
+    EXPECT_EQ(in_force(), digests_of(kOld)) << "nobody has confirmed the files on disk";
+    EXPECT_EQ(on_disk(), digests_of(kNew));
+    EXPECT_TRUE(is_pending_on_disk()) << "the next start decides in the same way";
+    EXPECT_THAT(settings_->errors(), Contains(HasSubstr("not confirmed")));
   }
+  ASSERT_TRUE(settings_->reload()) << "somebody wants the files on disk";
+  expect_settled(kNew);
+  EXPECT_TRUE(std::filesystem::exists(state_.path("state/pending.json.damaged")));
+  start();
+  expect_settled(kNew);
+}
+
+TEST_F(ChangesTest, ARollbackReplacesADamagedRecord) {
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  end();
+  ASSERT_TRUE(write_file(state_.path("state/pending.json"), "{"));
+  start();
+  const std::string old = digests_of(kOld).policy.substr(0, 16);
+  full_ = true;
+  EXPECT_FALSE(changes_->rollback(old, "alice"));
+  EXPECT_TRUE(is_pending_on_disk());
+  repair_disk();
+  ASSERT_TRUE(changes_->rollback(old, "alice"));
+  expect_settled(kOld);
+}
+
+TEST_F(ChangesTest, FilesOfAnUnfinishedChangeAreNotEnforcedWithoutItsRecord) {
+  end();
+  save("policy.toml", kNew.policy[0].content);  // one of the new files, and the other old ones
+  ASSERT_TRUE(write_file(state_.path("state/pending.json"), "{"));
+  start();
+  EXPECT_EQ(in_force(), digests_of(kOld));
+  // The daemon ended before the first file changed.
+  end();
+  put(kOld);
+  start();
+  EXPECT_EQ(in_force(), digests_of(kOld));
+  EXPECT_THAT(settings_->errors(), IsEmpty());
+  EXPECT_THAT(problems_.lines(), Contains(HasSubstr("are used as they are")));
+}
+
+TEST_F(ChangesTest, TheDirectoryOfARecordCanBeWrittenInOtherWays) {
+  for (const char* spelling : {"/", "/.", "/policy.d/.."}) {
+    put(kOld);
+    start();
+    ASSERT_TRUE(apply(kNew, seconds(60)));
+    spelling_ = spelling;
+    start();
+    expect_settled(kOld, spelling);
+    spelling_ = "";
+  }
+}
+
+TEST_F(ChangesTest, ARecordOfAnotherDirectoryStays) {
+  config::TemporaryDirectory other;
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  std::string record = read_file(state_.path("state/pending.json")).value();
+  record.replace(record.find(config_.path()), config_.path().size(), other.path());
+  end();
+  ASSERT_TRUE(write_file(state_.path("state/pending.json"), record));
+  start();
+  EXPECT_EQ(in_force(), digests_of(kNew));
+  EXPECT_THAT(settings_->errors(), IsEmpty());
+  EXPECT_THAT(problems_.lines(), Contains(HasSubstr(other.path())));
+  const Status applied = apply(kNext);
+  ASSERT_FALSE(applied) << "it would replace the record";
+  EXPECT_THAT(applied.error().message, HasSubstr(other.path()));
+  ASSERT_TRUE(settings_->reload());
+  EXPECT_EQ(read_file(state_.path("state/pending.json")).value(), record);
 }
 
 TEST_F(ChangesTest, AStateDirectoryHasOneDaemon) {
