@@ -254,7 +254,13 @@ void add_policy_confirm(CLI::App& parent, Globals& globals, Action& action) {
   command->callback([&globals, &action] {
     action = [&globals] {
       const auto outcome = ask(globals, control::method::confirm, json::object());
-      return outcome ? print_in_force(globals, *outcome) : report(globals, outcome.error());
+      if (!outcome) {
+        return report(globals, outcome.error());
+      }
+      if (!outcome->value("waited", true)) {
+        fmt::print(stderr, "no change waits for confirmation: the last one applied is in force\n");
+      }
+      return print_in_force(globals, *outcome);
     };
   });
 }

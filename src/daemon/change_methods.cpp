@@ -83,7 +83,14 @@ void register_change_methods(control::Server& server, Daemon& daemon) {
             });
   server.on(method::confirm, Access::root,
             [&daemon](const Caller& caller, const json&, const Reply& reply) {
-              answer(reply, daemon, daemon.changes().confirm(user_of(caller)));
+              const bool waited = daemon.changes().waiting().has_value();
+              if (const Status done = daemon.changes().confirm(user_of(caller)); !done) {
+                reply.error(done.error());
+                return;
+              }
+              json outcome = outcome_json(daemon);
+              outcome["waited"] = waited;
+              reply.result(outcome);
             });
   server.on(
       method::rollback, Access::root,

@@ -249,6 +249,7 @@ Status Changes::apply(const Request& request) {
   if (Status idle = check_idle(); !idle) {
     return idle;
   }
+  kept_.reset();
   if (request.confirm.count() < 0 || request.confirm > kLongestWait) {
     return fail("the time to confirm must be at most 24 hours");
   }
@@ -267,6 +268,9 @@ Status Changes::apply(const Request& request) {
   }
   if (Status installed = install(*files, "apply", request.user, request.confirm); !installed) {
     return installed;
+  }
+  if (!waiting()) {
+    kept_ = request.files;
   }
   counts_["applied"]++;
   return {};

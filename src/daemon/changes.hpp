@@ -73,8 +73,10 @@ class Changes {
   /// Puts staged files in place of those on disk, and in force, in one reload. Keys are not
   /// touched. On error, the files and the policy in force are as before.
   [[nodiscard]] Status apply(const Request& request);
-  /// Keeps the files of apply() for good. Errors: nothing waits, or the time has passed; the files
-  /// are then rolled back.
+  /// Keeps the files of apply() for good. Does nothing if nothing waits because the last apply()
+  /// has put these files in force for good, or found them in force, or they are confirmed already.
+  /// Errors: nothing waits, and the last apply() was rolled back or replaced, or there was none
+  /// since the start; or the time has passed; the files are then rolled back.
   [[nodiscard]] Status confirm(const std::string& user);
   /// Puts an earlier configuration of the history in place and in force. Without digits: the one
   /// before, which is also how to end a wait for confirmation.
@@ -157,7 +159,8 @@ class Changes {
   bool is_damaged_ = false;       // pending.json cannot be read
   std::optional<Error> foreign_;  // pending.json is of another configuration directory
   std::optional<config::Digests> undone_at_start_;
-  config::Digests recorded_;  // the newest entry of the history
+  config::Digests recorded_;             // the newest entry of the history
+  std::optional<config::Digests> kept_;  // by the last apply() or its confirmation
   bool busy_ = false;
   std::map<std::string, std::uint64_t> counts_ = {
       {"applied", 0}, {"confirmed", 0}, {"rolled_back", 0}, {"expired", 0}};

@@ -11,8 +11,10 @@ namespace trireme::daemon {
 
 Status Changes::confirm(const std::string& user) {
   if (!waiting()) {
-    return fail("no change waits for confirmation",
-                "'trirectl policy history' shows what is in force and what was rolled back");
+    return kept_ == digests_of(settings_->files())
+               ? Status{}
+               : fail("no change waits for confirmation",
+                      "'trirectl policy history' shows what is in force and what was rolled back");
   }
   if (clock_() >= pending_->deadline) {
     const std::string before = short_text(digests_of(pending_->before));
@@ -25,6 +27,7 @@ Status Changes::confirm(const std::string& user) {
   if (Status dropped = drop_pending(); !dropped) {
     return fail("cannot confirm: " + dropped.error().message, "try again before the time passes");
   }
+  kept_ = files;
   counts_["confirmed"]++;
   spdlog::info("policy digest {} confirmed{}", short_text(files), user_text(user));
   return {};

@@ -220,6 +220,40 @@ TEST_F(ChangesTest, WhatIsInForceIsNoChange) {
   EXPECT_EQ(settings_->generation(), 1U);
 }
 
+// Scripts run 'apply --confirm' and 'confirm' whatever they find.
+TEST_F(ChangesTest, WhatIsInForceForGoodCanBeConfirmed) {
+  EXPECT_FALSE(changes_->confirm("alice")) << "nothing was applied";
+  ASSERT_TRUE(apply(kOld, seconds(60)));
+  EXPECT_TRUE(changes_->confirm("alice")) << "it was in force before";
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  ASSERT_TRUE(changes_->confirm("alice"));
+  EXPECT_TRUE(changes_->confirm("alice")) << "it is confirmed";
+  EXPECT_EQ(changes_->counts().at("confirmed"), 1U);
+  save("policy.toml", "# by hand\n");
+  ASSERT_TRUE(settings_->reload());
+  EXPECT_FALSE(changes_->confirm("alice")) << "other files are in force";
+}
+
+TEST_F(ChangesTest, WhatWasRolledBackCannotBeConfirmed) {
+  ASSERT_TRUE(apply(kOld, seconds(60)));
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  now_ += seconds(60);
+  changes_->tick();
+  expect_settled(kOld);
+  EXPECT_FALSE(changes_->confirm("alice")) << "although kOld was applied before";
+  ASSERT_TRUE(apply(kNew, seconds(60)));
+  ASSERT_TRUE(changes_->rollback("", "bob"));
+  EXPECT_FALSE(changes_->confirm("alice"));
+  ASSERT_TRUE(apply(kNew));
+  EXPECT_TRUE(changes_->confirm("alice"));
+  ASSERT_TRUE(changes_->rollback("", "bob"));
+  EXPECT_FALSE(changes_->confirm("alice"));
+  refuse_ = true;
+  ASSERT_FALSE(apply(kNew, seconds(60)));
+  refuse_ = false;
+  EXPECT_FALSE(changes_->confirm("alice")) << "the change has failed";
+}
+
 TEST_F(ChangesTest, WithoutAConfirmationItIsRolledBack) {
   ASSERT_TRUE(apply(kNew, seconds(60)));
   EXPECT_EQ(in_force(), digests_of(kNew));

@@ -200,8 +200,9 @@ inline constexpr const char* survey = "survey";
 /// unless `confirm` is called in that time. On error, nothing has changed. Root only.
 inline constexpr const char* apply = "apply";
 
-/// params {} -> as `apply`. Errors: nothing waits for confirmation, or the time has passed. Root
-/// only.
+/// params {} -> as `apply`, with "waited": whether a change waited. If none did, the files in force
+/// must be those of the last `apply` since the daemon's start, which were in force before, or are
+/// confirmed. Errors: they are not, as after a rollback; or the time has passed. Root only.
 inline constexpr const char* confirm = "confirm";
 
 /// params {"digest": "first digits of a policy digest, or of both digests with a colon between
