@@ -44,7 +44,11 @@ class Loader {
 
   void check_launch(const config::LaunchGrant& launch);
 
+  /// False if a file could not be read, for another reason than its mode.
+  [[nodiscard]] bool has_read_all() const { return has_read_all_; }
+
  private:
+  void note_failure(int error) { has_read_all_ = has_read_all_ && (error == 0 || error == EACCES); }
   [[nodiscard]] std::string absolute(const std::string& path) const {
     return path.starts_with('/') ? path : directory_ + "/" + path;
   }
@@ -54,6 +58,7 @@ class Loader {
   std::string directory_;
   Reporter& reporter_;
   std::size_t total_ = 0;  // bytes of the files read so far
+  bool has_read_all_ = true;
 };
 
 // A missing file counts as empty, but a dangling symbolic link is an error.
@@ -64,6 +69,7 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   if (::stat(path.c_str(), &status) != 0) {
     const int error = errno;
     if (error != ENOENT || ::lstat(path.c_str(), &link) == 0) {
+      note_failure(error);
       reporter_.error(whole(name), fail_errno("cannot read the file", error).value());
     }
     return;
@@ -90,6 +96,7 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
     total_ += content->size();
     sources.push_back({name, std::move(*content), status.st_mode & 0777U});
   } else {
+    note_failure(content.error().code);
     reporter_.error(whole(name), content.error());
   }
 }
@@ -112,6 +119,7 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
     }
   }
   if (error && error != std::errc::no_such_file_or_directory) {
+    note_failure(error.value());
     reporter_.error(whole(name), "cannot list the directory: " + error.message());
   }
   std::sort(files.begin(), files.end());
@@ -251,6 +259,7 @@ Configuration load_for(const std::string& target, const std::string& directory, 
   for (const auto& launch : parsed.host.launches) {
     loader.check_launch(launch);
   }
+  const bool files_valid = reporter.errors() == 0;
   name_host(parsed.host);
   auto trust = read_trust(target, parsed.trust_files, parsed.host, keys, reporter);
   return {std::move(parsed.policy),
@@ -260,7 +269,9 @@ Configuration load_for(const std::string& target, const std::string& directory, 
           identity,
           std::move(parsed.trust_files),
           std::move(parsed.port_forms),
-          std::move(trust)};
+          std::move(trust),
+          loader.has_read_all(),
+          files_valid};
 }
 
 Configuration load_policy(const std::string& directory, const std::vector<Source>& more) {

@@ -27,7 +27,8 @@ tl::expected<std::unique_ptr<Daemon>, NotStarted> Daemon::start(const Options& o
   std::unique_ptr<Daemon> daemon(new Daemon(options));
   for (const auto step : {&Daemon::prepare, &Daemon::assemble, &Daemon::enforce, &Daemon::serve}) {
     if (Status done = (daemon.get()->*step)(); !done) {
-      const bool is_invalid = daemon->settings_ && daemon->settings_->policy() == nullptr;
+      const bool is_invalid = daemon->settings_ && daemon->settings_->policy() == nullptr &&
+                              daemon->settings_->has_invalid_files();
       return tl::unexpected(
           NotStarted{done.error(), is_invalid ? kExitInvalidConfiguration : kExitFailure});
     }
@@ -83,11 +84,17 @@ Status Daemon::prepare() {
     spdlog::error("{}", line);
   }
   if (settings_->policy() == nullptr) {
-    return fail("invalid configuration in " + options_.config_dir,
-                "'triremed --check' shows every error; fix the files, then start trireme again");
+    return settings_->has_invalid_files()
+               ? fail("invalid configuration in " + options_.config_dir,
+                      "'triremed --check' shows every error; fix the files, then start trireme "
+                      "again")
+               : fail("cannot read the configuration in " + options_.config_dir,
+                      "trireme.service tries again every 2 seconds");
   }
-  if (!settings_->errors().empty()) {
+  if (settings_->has_invalid_files()) {
     spdlog::error("invalid configuration in {}; enforcing the last valid one", options_.config_dir);
+  } else if (!settings_->errors().empty()) {
+    spdlog::error("the configuration in {} is not in force completely", options_.config_dir);
   }
   for (const std::string& line :
        look_at_first_start(*settings_->policy(), *settings_->host()).lines) {

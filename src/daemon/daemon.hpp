@@ -45,8 +45,9 @@ struct Options {
 };
 
 inline constexpr int kExitFailure = 1;
-/// The files are invalid, and there is no last valid configuration: another start with the same
-/// files would fail too. EX_CONFIG of sysexits.h; trireme.service is then not restarted.
+/// The TOML files are invalid, and there is no last valid configuration: another start with the
+/// same files would fail too. EX_CONFIG of sysexits.h; trireme.service is then not restarted. Files
+/// that cannot be read are another failure: a file system can be mounted late.
 inline constexpr int kExitInvalidConfiguration = 78;
 
 /// Why the daemon did not start, and its exit status.

@@ -44,8 +44,12 @@ std::unique_ptr<Settings> Settings::open(const std::string& directory,
                                          const std::string& runtime_dir, Clock clock) {
   std::unique_ptr<Settings> settings(
       new Settings(directory, runtime_dir, config::Watcher::open(directory), std::move(clock)));
-  if (!settings->load()) {
+  config::Configuration found = settings->read();
+  if (!settings->accept(found)) {
     settings->fall_back();
+    if (settings->policy_ == nullptr && found.files_valid) {
+      settings->use_without_trust(std::move(found));
+    }
   }
   return settings;
 }
@@ -103,7 +107,7 @@ void Settings::changed_now() {
 }
 
 void Settings::await_poll() {
-  if (poll_.is_open() && watcher_.problem()) {
+  if (poll_.is_open() && (watcher_.problem() || is_without_trust_)) {
     poll_.arm(kPoll);
   }
 }
@@ -144,7 +148,8 @@ bool Settings::watch_trust_files() {
   return true;
 }
 
-Status Settings::load() {
+/// Reads the files on disk. errors() are then those of the files.
+config::Configuration Settings::read() {
   config::Configuration configuration = config::load(directory_);
   // Watch the [trust] files even when they are the reason the load failed, so fixing them triggers
   // a reload. If the watch set changed, load again to close the gap before the watches existed.
@@ -158,6 +163,12 @@ Status Settings::load() {
       errors_.push_back(diagnostic.text());
     }
   }
+  has_invalid_files_ = configuration.files_read && !configuration.files_valid;
+  return configuration;
+}
+
+/// Puts what read() has returned in force.
+Status Settings::accept(const config::Configuration& configuration) {
   if (!errors_.empty()) {
     return fail(join(errors_), "'trirectl policy check' shows the same errors");
   }
@@ -165,6 +176,7 @@ Status Settings::load() {
     errors_.push_back("the policy is valid but cannot be applied: " + taken.error().text());
     return fail(errors_.back());
   }
+  is_without_trust_ = false;
   if (Status kept = keep_last_good(runtime_dir_, files_of(configuration)); !kept) {
     spdlog::error("{}", kept.error().text());
   }
@@ -178,22 +190,41 @@ void Settings::fall_back() {
   }
 }
 
+/// Uses the files on disk, which are valid, without the files of [trust], which are not. errors()
+/// has their errors already.
+void Settings::use_without_trust(config::Configuration files) {
+  errors_.emplace_back("the keys of [trust] cannot be used: remote hosts stay unlabeled");
+  const config::FileSet kept = files_of(files);
+  drop_trust(files);
+  if (const Status taken = take(std::move(files)); !taken) {
+    errors_.push_back(taken.error().text());
+  } else if (const Status saved = keep_last_good(runtime_dir_, kept); !saved) {
+    spdlog::error("{}", saved.error().text());
+  }
+}
+
+void Settings::drop_trust(config::Configuration& files) {
+  std::erase_if(files.diagnostics, [](const config::Diagnostic& diagnostic) {
+    return diagnostic.severity == config::Diagnostic::Severity::error;
+  });
+  files.trust = {};
+  is_without_trust_ = true;
+  await_poll();
+}
+
 /// Uses the result of config::parse(). It has only the paths of keys, so the keys are read from
 /// disk.
 Status Settings::use(config::Configuration files) {
   config::complete(directory_, files);
-  const auto is_error = [](const config::Diagnostic& diagnostic) {
-    return diagnostic.severity == config::Diagnostic::Severity::error;
-  };
+  is_without_trust_ = false;
   if (!files.valid()) {
     errors_.emplace_back("the keys of [trust] cannot be used either: remote hosts stay unlabeled");
     for (const config::Diagnostic& diagnostic : files.diagnostics) {
-      if (is_error(diagnostic)) {
+      if (diagnostic.severity == config::Diagnostic::Severity::error) {
         errors_.push_back(diagnostic.text());
       }
     }
-    std::erase_if(files.diagnostics, is_error);
-    files.trust = {};
+    drop_trust(files);
   }
   Status taken = take(std::move(files));
   if (!taken) {

@@ -24,8 +24,10 @@ class Settings {
   /// Starts watching the files, then loads them. If they are invalid, errors() has the diagnostics,
   /// and the last valid files, which are saved in the runtime directory, are used; if there are
   /// none, policy() is null. Keys and certificates are not saved: the ones on disk are used. If
-  /// they cannot be used, remote hosts stay unlabeled, and errors() says so.
-  /// `clock`: the time of day, which decides which rules have expired.
+  /// they cannot be used, remote hosts stay unlabeled, and errors() says so: also if nothing else
+  /// is wrong with the files on disk and there are no last valid ones. They are then looked at
+  /// every second until they can, because a mount is not seen otherwise. `clock`: the time of day,
+  /// which decides which rules have expired.
   using Clock = std::function<std::chrono::system_clock::time_point()>;
   [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
                                                       const std::string& runtime_dir,
@@ -88,6 +90,9 @@ class Settings {
   [[nodiscard]] const std::vector<std::string>& errors() const {
     return errors_;
   }  // of the last load
+  /// Whether the TOML files that were last read are invalid, so that reading the same files again
+  /// is of no use. False if they could not be read, or if errors() are only about files of [trust].
+  [[nodiscard]] bool has_invalid_files() const { return has_invalid_files_; }
   [[nodiscard]] const std::vector<std::string>& warnings() const {
     return warnings_;
   }  // of the configuration in force
@@ -107,8 +112,12 @@ class Settings {
   void await_poll();
   [[nodiscard]] bool wait_for_writer();
   bool watch_trust_files();
-  Status load();
+  Status load() { return accept(read()); }
+  [[nodiscard]] config::Configuration read();
+  Status accept(const config::Configuration& configuration);
   void fall_back();
+  void use_without_trust(config::Configuration files);
+  void drop_trust(config::Configuration& files);
   Status use(config::Configuration files);
   Status take(config::Configuration configuration);
   void set_warnings(std::chrono::sys_seconds time);
@@ -139,6 +148,8 @@ class Settings {
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
   std::vector<std::string> errors_;
+  bool has_invalid_files_ = false;
+  bool is_without_trust_ = false;  // the files of [trust] could not be used
   std::vector<std::string> load_warnings_;
   std::vector<std::string> warnings_;  // those of the load, and the rules that have expired
   std::uint64_t reloads_ = 0;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-event.h>
 
+#include <filesystem>
 #include <sstream>
 
 #include "../../src/daemon/last_good.hpp"
@@ -218,6 +219,47 @@ TEST_F(SettingsTest, KeysThatAreWrongLeaveTheRestInForce) {
   EXPECT_THAT(settings_->errors(), ::testing::Contains(HasSubstr("psk")));
   ASSERT_NE(settings_->policy(), nullptr);
   EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+}
+
+// Keys can be on a file system that is mounted late.
+TEST_F(SettingsTest, AFirstStartWithoutKeysEnforcesTheRest) {
+  config_.write("policy.toml", kOneRule);
+  config_.write("identity.toml", "[trust]\npsk_file = \"keys/psk\"\n");
+  open();
+  ASSERT_NE(settings_->policy(), nullptr);
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+  EXPECT_FALSE(settings_->trust()->offered()) << "remote hosts stay unlabeled";
+  EXPECT_THAT(settings_->errors(), ::testing::Contains(HasSubstr("keys/psk")));
+  EXPECT_THAT(settings_->errors(), ::testing::Contains(HasSubstr("remote hosts stay unlabeled")));
+  EXPECT_FALSE(settings_->has_invalid_files());
+  config_.write("staged", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
+  ASSERT_EQ(::chmod(config_.path("staged").c_str(), 0600), 0);
+  std::filesystem::create_directory(config_.path("keys"));
+  std::filesystem::rename(config_.path("staged"), config_.path("keys/psk"));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!settings_->errors().empty() && std::chrono::steady_clock::now() < end) {
+    sd_event_run(loop_, 20'000);
+  }
+  EXPECT_THAT(settings_->errors(), IsEmpty());
+  EXPECT_TRUE(settings_->trust()->offered());
+}
+
+TEST_F(SettingsTest, OnlyInvalidFilesMakeAnotherStartUseless) {
+  const auto has_invalid_files = [this] {
+    const auto opened = Settings::open(config_.path(), run_.path());
+    EXPECT_EQ(opened->policy(), nullptr);
+    EXPECT_THAT(opened->errors(), ::testing::Not(IsEmpty()));
+    return opened->has_invalid_files();
+  };
+  config_.write("policy.toml", kWrong);
+  EXPECT_TRUE(has_invalid_files());
+  config_.write("identity.toml", "[trust]\npsk_file = \"psk\"\n");
+  EXPECT_TRUE(has_invalid_files()) << "whatever is wrong with the keys";
+  config_.write("policy.toml", "");
+  std::filesystem::create_directory(config_.path("policy.d"));
+  std::filesystem::create_symlink(config_.path("late/a.toml"), config_.path("policy.d/a.toml"));
+  EXPECT_FALSE(has_invalid_files()) << "the target may be mounted later";
+  EXPECT_FALSE(Settings::open(config_.path("missing"), run_.path())->has_invalid_files());
 }
 
 constexpr const char* kExpiring =

@@ -52,7 +52,11 @@ struct Configuration {
   std::vector<TrustFile> trust_files = {};
   std::vector<policy::Finding> port_forms = {};  // ports that are valid in an unusual form
   credentials::TrustMaterial trust = {};         // contents of trust_files; empty after parse()
-  [[nodiscard]] bool valid() const;              // true if no diagnostic is an error
+  /// Of load(). False if reading a TOML file failed in a way that can pass: a mount can be late.
+  bool files_read = false;
+  /// Of load(): no error is in the TOML files. Those of [trust] can have some.
+  bool files_valid = false;
+  [[nodiscard]] bool valid() const;  // true if no diagnostic is an error
 };
 
 /// Pure: reads no file. Also runs the [[test]] entries; a failing test is an error. If the policy
