@@ -201,12 +201,23 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
   return configuration;
 }
 
-std::vector<Diagnostic> expired_rules(const policy::Policy& policy, std::chrono::sys_seconds time) {
+std::vector<Diagnostic> expired_rules(const policy::Policy& policy, const policy::Now& now) {
   constexpr std::size_t kMost = 100;
   std::vector<Diagnostic> warnings;
   std::size_t expired = 0;
   for (const policy::Rule& rule : policy.rules) {
-    if (policy::has_expired(rule, time) && ++expired <= kMost) {
+    if (!policy::has_expired(rule, now) || ++expired > kMost) {
+      continue;
+    }
+    if (*rule.until > now.clock) {
+      warnings.push_back({.severity = Diagnostic::Severity::warning,
+                          .where = rule.where,
+                          .message = fmt::format("this rule is not in force: the clock was later "
+                                                 "than its 'until', {}, before it was set back",
+                                                 policy::text(*rule.until)),
+                          .hint = "remove it; if the clock was wrong then, see latest-time in "
+                                  "triremed(8)"});
+    } else {
       warnings.push_back({.severity = Diagnostic::Severity::warning,
                           .where = rule.where,
                           .message = fmt::format("this rule expired at {} and is not in force",

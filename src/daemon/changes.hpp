@@ -88,6 +88,8 @@ class Changes {
   [[nodiscard]] std::optional<Waiting> waiting() const;
   [[nodiscard]] const config::History& history() const { return history_; }
   [[nodiscard]] const std::string& state_dir() const { return state_dir_; }
+  /// After open(): whether the state directory can be used. If not, the reason is a problem.
+  [[nodiscard]] bool is_usable() const { return !unusable_; }
   [[nodiscard]] static std::string staged_dir(const std::string& state_dir) {
     return state_dir + "/staged";
   }

@@ -74,9 +74,13 @@ Status Daemon::prepare() {
   if (!instead) {
     return tl::unexpected(instead.error());
   }
+  LatestTime latest(changes_->is_usable() ? options_.state_dir + "/latest-time" : "");
+  problems_.note(kLatestTimeTopic, latest.found());
   settings_ = *instead ? Settings::open_instead(options_.config_dir, options_.runtime_dir,
-                                                (*instead)->files, (*instead)->reason)
-                       : Settings::open(options_.config_dir, options_.runtime_dir);
+                                                (*instead)->files, (*instead)->reason,
+                                                std::chrono::system_clock::now, std::move(latest))
+                       : Settings::open(options_.config_dir, options_.runtime_dir,
+                                        std::chrono::system_clock::now, std::move(latest));
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }

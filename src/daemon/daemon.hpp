@@ -50,6 +50,9 @@ inline constexpr int kExitFailure = 1;
 /// that cannot be read are another failure: a file system can be mounted late.
 inline constexpr int kExitInvalidConfiguration = 78;
 
+/// Of Problems.
+inline constexpr const char* kLatestTimeTopic = "the latest time, below which no rule comes back";
+
 /// Why the daemon did not start, and its exit status.
 struct NotStarted {
   Error error;

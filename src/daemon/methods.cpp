@@ -46,7 +46,7 @@ json policy_json(const Settings& settings) {
     if (rule.until) {
       expiring.push_back({{"rule", rule.text()},
                           {"until", policy::text(*rule.until)},
-                          {"expired", policy::has_expired(rule, policy::now())}});
+                          {"expired", policy::has_expired(rule, settings.rule_time())}});
     }
   }
   return {{"directory", settings.directory()},

@@ -111,6 +111,7 @@ void Daemon::finish_turn() {
 /// Asks the clock every second, because it can be set, and exactly when the next rule expires.
 void Daemon::look_at_expiry() {
   problems_.note("rules that have expired", settings_->look_at_clock());
+  problems_.note(kLatestTimeTopic, settings_->keep_latest_time());
   if (const auto left = settings_->time_left();
       left && left->count() > 0 && *left < 2 * kEverySecond) {
     expiry_.arm(*left);

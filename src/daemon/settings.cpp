@@ -20,6 +20,7 @@ constexpr std::chrono::milliseconds kQuiet(200);  // without a change, before a 
 constexpr std::chrono::seconds kPatience(1);      // reload after this even if files keep changing
 constexpr std::chrono::seconds kWriting(10);      // ... and even if a file is open for writing
 constexpr std::chrono::hours kNotice(1);          // before a deny rule expires
+constexpr std::chrono::minutes kKeepTime(5);      // between two writes of the latest time
 constexpr std::size_t kMostRules = 100;  // that expire together have a line each in the log
 
 std::string join(const std::vector<std::string>& lines) {
@@ -41,9 +42,11 @@ std::vector<std::string> trust_files(const config::TrustSettings& trust) {
 }  // namespace
 
 std::unique_ptr<Settings> Settings::open(const std::string& directory,
-                                         const std::string& runtime_dir, Clock clock) {
-  std::unique_ptr<Settings> settings(
-      new Settings(directory, runtime_dir, config::Watcher::open(directory), std::move(clock)));
+                                         const std::string& runtime_dir, Clock clock,
+                                         LatestTime latest) {
+  std::unique_ptr<Settings> settings(new Settings(directory, runtime_dir,
+                                                  config::Watcher::open(directory),
+                                                  std::move(clock), std::move(latest)));
   config::Configuration found = settings->read();
   if (!settings->accept(found)) {
     settings->fall_back();
@@ -57,9 +60,10 @@ std::unique_ptr<Settings> Settings::open(const std::string& directory,
 std::unique_ptr<Settings> Settings::open_instead(const std::string& directory,
                                                  const std::string& runtime_dir,
                                                  const config::FileSet& files, const Error& reason,
-                                                 Clock clock) {
-  std::unique_ptr<Settings> settings(
-      new Settings(directory, runtime_dir, config::Watcher::open(directory), std::move(clock)));
+                                                 Clock clock, LatestTime latest) {
+  std::unique_ptr<Settings> settings(new Settings(directory, runtime_dir,
+                                                  config::Watcher::open(directory),
+                                                  std::move(clock), std::move(latest)));
   std::ignore = settings->enforce_instead(files, reason);
   return settings;
 }
@@ -254,9 +258,9 @@ Status Settings::take(config::Configuration configuration) {
   if (!trust) {
     return tl::unexpected<Error>(trust.error().front());
   }
-  const auto time = std::chrono::floor<std::chrono::seconds>(clock_());
+  const policy::Now now = see_clock();
   auto whole = std::make_shared<const policy::Policy>(std::move(configuration.policy));
-  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole, time));
+  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole, now));
   auto host = std::make_shared<const config::Host>(std::move(configuration.host));
   if (apply_) {
     if (Status applied = apply_(policy, host, *trust); !applied) {
@@ -265,7 +269,12 @@ Status Settings::take(config::Configuration configuration) {
   }
   policy_ = std::move(policy);
   whole_policy_ = std::move(whole);
-  period_ = policy::period_of(*whole_policy_, time);
+  period_ = policy::period_of(*whole_policy_, now);
+  evaluated_ = now;
+  keeps_time_now_ = true;
+  allows_until_ = std::ranges::any_of(whole_policy_->rules, [](const policy::Rule& rule) {
+    return rule.until && rule.action == policy::Rule::Action::allow;
+  });
   host_ = std::move(host);
   trust_ = std::move(*trust);
   policy_sources_ = std::move(configuration.policy_sources);
@@ -274,17 +283,35 @@ Status Settings::take(config::Configuration configuration) {
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     load_warnings_.push_back(diagnostic.text());
   }
-  set_warnings(time);
+  set_warnings(now);
   find_rules_to_announce();
-  announce_expiry(time);
+  announce_expiry(now.clock);
   generation_++;
   loaded_ = std::chrono::system_clock::now();
   return {};
 }
 
-void Settings::set_warnings(std::chrono::sys_seconds time) {
+policy::Now Settings::rule_time() const {
+  return {std::chrono::floor<std::chrono::seconds>(clock_()), latest_.latest()};
+}
+
+policy::Now Settings::see_clock() {
+  latest_.see(rule_time().clock);
+  return rule_time();
+}
+
+Status Settings::keep_latest_time() {
+  if (!keeps_time_now_ && !allows_until_) {
+    return {};
+  }
+  Status kept = latest_.keep(keeps_time_now_ ? std::chrono::seconds(0) : kKeepTime);
+  keeps_time_now_ = keeps_time_now_ && !kept;
+  return kept;
+}
+
+void Settings::set_warnings(const policy::Now& now) {
   warnings_ = load_warnings_;
-  std::ranges::transform(config::expired_rules(*whole_policy_, time), std::back_inserter(warnings_),
+  std::ranges::transform(config::expired_rules(*whole_policy_, now), std::back_inserter(warnings_),
                          &config::Diagnostic::text);
 }
 
@@ -318,12 +345,12 @@ void Settings::announce_expiry(std::chrono::sys_seconds time) {
 }
 
 Status Settings::look_at_clock() {
-  const auto time = std::chrono::floor<std::chrono::seconds>(clock_());
-  announce_expiry(time);
-  if (period_.contains(time)) {
+  const policy::Now now = see_clock();
+  announce_expiry(now.clock);
+  if (period_.contains(now.clock)) {
     return {};
   }
-  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole_policy_, time));
+  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole_policy_, now));
   if (apply_) {
     if (Status applied = apply_(policy, host_, trust_); !applied) {
       return applied;
@@ -331,22 +358,24 @@ Status Settings::look_at_clock() {
   }
   std::size_t changed = 0;
   for (const policy::Rule& rule : whole_policy_->rules) {
-    if (rule.until && policy::has_expired(rule, time) != (*rule.until <= period_.begin) &&
+    if (rule.until && policy::has_expired(rule, now) != policy::has_expired(rule, evaluated_) &&
         ++changed <= kMostRules) {
       spdlog::warn("{} {}: its until is {}", rule.text(),
-                   policy::has_expired(rule, time) ? "has expired" : "is in force again",
+                   policy::has_expired(rule, now) ? "has expired" : "is in force again",
                    policy::text(*rule.until));
     }
   }
   if (changed > kMostRules) {
     spdlog::warn("{} expired, or are in force again", counted(changed - kMostRules, "more rule"));
   }
-  if (time < period_.begin) {
+  if (now.clock < period_.begin) {
     find_rules_to_announce();  // the clock was set back: what was announced was announced too early
   }
   policy_ = std::move(policy);
-  period_ = policy::period_of(*whole_policy_, time);
-  set_warnings(time);
+  period_ = policy::period_of(*whole_policy_, now);
+  evaluated_ = now;
+  keeps_time_now_ = true;
+  set_warnings(now);
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "latest_time.hpp"
 #include "trireme/base/event.hpp"
 #include "trireme/config/file_set.hpp"
 #include "trireme/config/loader.hpp"
@@ -27,11 +28,12 @@ class Settings {
   /// they cannot be used, remote hosts stay unlabeled, and errors() says so: also if nothing else
   /// is wrong with the files on disk and there are no last valid ones. They are then looked at
   /// every second until they can, because a mount is not seen otherwise. `clock`: the time of day,
-  /// which decides which rules have expired.
+  /// which decides which rules have expired. `latest`: below its time no allow rule comes back.
   using Clock = std::function<std::chrono::system_clock::time_point()>;
   [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
                                                       const std::string& runtime_dir,
-                                                      Clock clock = std::chrono::system_clock::now);
+                                                      Clock clock = std::chrono::system_clock::now,
+                                                      LatestTime latest = LatestTime());
   /// Puts `files` in force instead of those on disk, and saves them as the last valid ones. They
   /// were valid before: keys that cannot be used are reported as by open(). `reason` becomes the
   /// first of errors().
@@ -39,7 +41,8 @@ class Settings {
   /// The same at the start, where open() would read the files on disk.
   [[nodiscard]] static std::unique_ptr<Settings> open_instead(
       const std::string& directory, const std::string& runtime_dir, const config::FileSet& files,
-      const Error& reason, Clock clock = std::chrono::system_clock::now);
+      const Error& reason, Clock clock = std::chrono::system_clock::now,
+      LatestTime latest = LatestTime());
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
 
@@ -64,6 +67,11 @@ class Settings {
   /// set, and when time_left() has passed. Also logs, an hour before, which deny rules will expire.
   /// On error, the policy in force is as it was, and the next call tries again.
   Status look_at_clock();
+  /// Saves the latest time: after each load and each expiry, and every five minutes if an allow
+  /// rule has an `until`. Call it after look_at_clock().
+  [[nodiscard]] Status keep_latest_time();
+  /// The time that decides which rules have expired.
+  [[nodiscard]] policy::Now rule_time() const;
   /// Until the next rule expires; nullopt if none will. Not positive if look_at_clock() is due.
   [[nodiscard]] std::optional<std::chrono::microseconds> time_left() const;
 
@@ -100,11 +108,13 @@ class Settings {
   [[nodiscard]] std::uint64_t failed_reloads() const { return failed_reloads_; }
 
  private:
-  Settings(std::string directory, std::string runtime_dir, config::Watcher watcher, Clock clock)
+  Settings(std::string directory, std::string runtime_dir, config::Watcher watcher, Clock clock,
+           LatestTime latest)
       : directory_(std::move(directory)),
         runtime_dir_(std::move(runtime_dir)),
         watcher_(std::move(watcher)),
-        clock_(std::move(clock)) {}
+        clock_(std::move(clock)),
+        latest_(std::move(latest)) {}
   [[nodiscard]] Status follow_changes();
   void look();
   void poll();
@@ -120,7 +130,8 @@ class Settings {
   void drop_trust(config::Configuration& files);
   Status use(config::Configuration files);
   Status take(config::Configuration configuration);
-  void set_warnings(std::chrono::sys_seconds time);
+  policy::Now see_clock();
+  void set_warnings(const policy::Now& now);
   void find_rules_to_announce();
   void announce_expiry(std::chrono::sys_seconds time);
 
@@ -128,6 +139,9 @@ class Settings {
   std::string runtime_dir_;
   config::Watcher watcher_;
   Clock clock_;
+  LatestTime latest_;
+  bool keeps_time_now_ = false;  // whatever the interval
+  bool allows_until_ = false;    // an allow rule has an `until`
   sd_event* loop_ = nullptr;
   event::Io changed_;
   event::Timer quiet_;
@@ -137,7 +151,8 @@ class Settings {
   std::function<void()> outcome_;
   std::shared_ptr<const policy::Policy> policy_;
   std::shared_ptr<const policy::Policy> whole_policy_;
-  policy::Period period_;                         // of policy_
+  policy::Period period_;                               // of policy_
+  policy::Now evaluated_ = std::chrono::sys_seconds();  // when policy_ was made
   std::vector<const policy::Rule*> to_announce_;  // of whole_policy_: deny rules that will expire
   std::shared_ptr<const config::Host> host_;
   std::shared_ptr<const credentials::Trust> trust_;

@@ -20,25 +20,25 @@ std::chrono::sys_seconds now() {
   return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
-bool has_expired(const Rule& rule, std::chrono::sys_seconds time) {
-  return rule.until && *rule.until <= time;
+bool has_expired(const Rule& rule, const Now& now) {
+  return rule.until && *rule.until <= (rule.action == Rule::Action::allow ? now.latest : now.clock);
 }
 
-Policy in_force(Policy policy, std::chrono::sys_seconds time) {
-  std::erase_if(policy.rules, [time](const Rule& rule) { return has_expired(rule, time); });
+Policy in_force(Policy policy, const Now& now) {
+  std::erase_if(policy.rules, [&now](const Rule& rule) { return has_expired(rule, now); });
   return policy;
 }
 
-Period period_of(const Policy& policy, std::chrono::sys_seconds time) {
+Period period_of(const Policy& policy, const Now& now) {
   Period period;
   for (const Rule& rule : policy.rules) {
     if (!rule.until) {
       continue;
     }
-    if (has_expired(rule, time)) {
-      period.begin = std::max(period.begin, *rule.until);
-    } else {
+    if (!has_expired(rule, now)) {
       period.end = std::min(period.end, *rule.until);
+    } else if (rule.action == Rule::Action::deny) {
+      period.begin = std::max(period.begin, *rule.until);
     }
   }
   return period;

@@ -303,8 +303,68 @@ TEST_F(SettingsTest, RulesExpireAtTheirTime) {
 
   now_ = k2030 - seconds(5);
   ASSERT_TRUE(settings_->look_at_clock());
-  EXPECT_THAT(applied_, ElementsAre(1U, 0U, 2U)) << "the clock was wrong and has been set";
-  EXPECT_THAT(settings_->warnings(), IsEmpty());
+  EXPECT_THAT(applied_, ElementsAre(1U, 0U, 1U)) << "the deny rule is back, the allow rule is not";
+  EXPECT_EQ(settings_->policy()->rules.front().action, policy::Rule::Action::deny);
+  EXPECT_THAT(settings_->warnings(),
+              ElementsAre(HasSubstr("the clock was later than its 'until', 2030-01-01T00:00:00Z")));
+}
+
+TEST_F(SettingsTest, AClockThatIsBehindAfterABootBringsNoAllowRuleBack) {
+  const auto boot = [this] {
+    settings_ = Settings::open(
+        config_.path(), run_.path(), [this] { return now_; }, LatestTime(run_.path("latest-time")));
+    return settings_->policy()->rules;
+  };
+  config_.write("policy.toml", kExpiring);
+  now_ = k2030 - std::chrono::seconds(1);
+  EXPECT_THAT(boot(), SizeIs(2));
+  now_ = k2030;
+  ASSERT_TRUE(settings_->look_at_clock());
+  ASSERT_TRUE(settings_->keep_latest_time());
+  now_ = std::chrono::sys_days(std::chrono::year(1970) / 1 / 2);
+  const auto rules = boot();
+  ASSERT_THAT(rules, SizeIs(1));
+  EXPECT_EQ(rules[0].action, policy::Rule::Action::deny) << "it cannot have expired for good";
+  EXPECT_THAT(settings_->warnings(), SizeIs(1));
+  ASSERT_TRUE(settings_->keep_latest_time());
+  EXPECT_THAT(boot(), SizeIs(1)) << "the time that is kept does not go back";
+}
+
+TEST(LatestTimeTest, IsWrittenRarely) {
+  using std::chrono::seconds;
+  config::TemporaryDirectory directory;
+  int writes = 0;
+  LatestTime latest(directory.path("latest-time"), Disk([&writes](const std::string& change) {
+                      writes += change.starts_with("create") ? 1 : 0;
+                      return Status{};
+                    }));
+  EXPECT_TRUE(latest.found());
+  latest.see(k2030);
+  ASSERT_TRUE(latest.keep(seconds(300)));
+  EXPECT_EQ(writes, 1);
+  latest.see(k2030 + seconds(299));
+  latest.see(k2030 - seconds(1000));
+  ASSERT_TRUE(latest.keep(seconds(300)));
+  EXPECT_EQ(writes, 1);
+  latest.see(k2030 + seconds(300));
+  ASSERT_TRUE(latest.keep(seconds(300)));
+  EXPECT_EQ(writes, 2);
+  EXPECT_EQ(LatestTime(directory.path("latest-time")).latest(), k2030 + seconds(300));
+}
+
+TEST(LatestTimeTest, ADamagedFileIsAnErrorAndIsReplaced) {
+  config::TemporaryDirectory directory;
+  for (const char* text : {"", "\n", "12", "12 \n", "x\n", "-1\n", "99999999999999\n"}) {
+    directory.write("latest-time", text);
+    LatestTime latest(directory.path("latest-time"));
+    EXPECT_FALSE(latest.found()) << text;
+    latest.see(k2030);
+    ASSERT_TRUE(latest.keep(std::chrono::seconds(300)));
+    EXPECT_EQ(LatestTime(directory.path("latest-time")).latest(), k2030);
+  }
+  LatestTime none;
+  none.see(k2030);
+  EXPECT_TRUE(none.keep(std::chrono::seconds(0))) << "without a state directory";
 }
 
 TEST_F(SettingsTest, ExpiredRulesAreNotLoaded) {

@@ -38,17 +38,29 @@ TEST(Expiry, ARuleIsInForceBeforeItsUntil) {
   EXPECT_EQ(in_force(policy, kNoon).digest, policy.digest) << "the digest is that of the files";
 }
 
+// After a boot, the clock can be behind until it is synchronized.
+TEST(Expiry, OnlyDenyRulesComeBack) {
+  Policy policy = rules_until({kNoon, kNoon});
+  policy.rules[1].action = Rule::Action::deny;
+  const Policy back = in_force(policy, Now(kNoon - seconds(1), kNoon));
+  ASSERT_EQ(back.rules.size(), 1U);
+  EXPECT_EQ(back.rules[0].action, Rule::Action::deny);
+  EXPECT_EQ(in_force(policy, Now(kNoon, kNoon - seconds(1))).rules.size(), 0U);
+  EXPECT_FALSE(period_of(policy, kNoon).contains(kNoon - seconds(1)));
+}
+
 TEST(Expiry, APeriodHasTheSameRules) {
-  const Policy policy =
-      rules_until({kNoon, std::nullopt, kNoon + seconds(10), kNoon - seconds(10)});
+  Policy policy = rules_until({kNoon, std::nullopt, kNoon + seconds(10), kNoon - seconds(10),
+                               kNoon + seconds(5), kNoon - seconds(5)});
+  policy.rules[4].action = policy.rules[5].action = Rule::Action::deny;
   for (int offset = -12; offset <= 12; ++offset) {
     const sys_seconds time = kNoon + seconds(offset);
     const Period period = period_of(policy, time);
     EXPECT_TRUE(period.contains(time)) << offset;
     for (int other = -12; other <= 12; ++other) {
       const sys_seconds then = kNoon + seconds(other);
-      EXPECT_EQ(period.contains(then),
-                in_force(policy, then).rules.size() == in_force(policy, time).rules.size())
+      EXPECT_EQ(period.contains(then), in_force(policy, Now(then, time)).rules.size() ==
+                                           in_force(policy, time).rules.size())
           << offset << " and " << other;
     }
   }

@@ -11,6 +11,7 @@
 #include "trireme/config/host.hpp"
 #include "trireme/config/sandbox.hpp"
 #include "trireme/credentials/trust.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trireme/policy/lint.hpp"
 #include "trireme/policy/policy.hpp"
 
@@ -94,9 +95,9 @@ inline constexpr std::size_t kMaxTotalBytes = std::size_t{32} << 20U;
 /// sandbox.
 [[nodiscard]] Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox,
                                            bool reads, KeyFiles keys = KeyFiles::required);
-/// A warning for each rule that has expired at this time.
+/// A warning for each rule that has expired.
 [[nodiscard]] std::vector<Diagnostic> expired_rules(const policy::Policy& policy,
-                                                    std::chrono::sys_seconds time);
+                                                    const policy::Now& now);
 /// load() for `--check`, with the warnings of expired_rules() for now: as the daemon would read it
 /// if trireme.service is installed on this host (see load_as_daemon()), otherwise plain load(). The
 /// unit says which directory the daemon reads. Needs no root: for other users the modes of files

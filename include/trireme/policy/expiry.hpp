@@ -3,6 +3,7 @@
 // policy uses in_force(), and again when the period ends.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 
@@ -13,14 +14,28 @@ namespace trireme::policy {
 /// "2026-12-01T00:00:00Z"
 [[nodiscard]] std::string text(std::chrono::sys_seconds time);
 
-/// The current time. A rule has expired if its `until` is not later.
+/// The current time.
 [[nodiscard]] std::chrono::sys_seconds now();
-[[nodiscard]] bool has_expired(const Rule& rule, std::chrono::sys_seconds time);
 
-/// The policy without the rules that have expired at this time. The digest stays that of the files.
-[[nodiscard]] Policy in_force(Policy policy, std::chrono::sys_seconds time);
+/// The time that decides about expiry. A clock that is set back, or is behind after a boot, brings
+/// deny rules back that had expired, but no allow rules.
+struct Now {
+  Now(std::chrono::sys_seconds time) : clock(time), latest(time) {}
+  /// `seen`: a time that the clock has shown before.
+  Now(std::chrono::sys_seconds time, std::chrono::sys_seconds seen)
+      : clock(time), latest(std::max(time, seen)) {}
+  std::chrono::sys_seconds clock;
+  std::chrono::sys_seconds latest;
+};
 
-/// The same rules are in force at every time from `begin` on, before `end`.
+/// A rule has expired if its `until` is not later: than `latest` for an allow rule, than `clock`
+/// for a deny rule.
+[[nodiscard]] bool has_expired(const Rule& rule, const Now& now);
+
+/// The policy without the rules that have expired. The digest stays that of the files.
+[[nodiscard]] Policy in_force(Policy policy, const Now& now);
+
+/// The same rules are in force as long as the clock shows a time from `begin` on, before `end`.
 struct Period {
   std::chrono::sys_seconds begin = std::chrono::sys_seconds::min();
   std::chrono::sys_seconds end = std::chrono::sys_seconds::max();
@@ -28,6 +43,6 @@ struct Period {
     return begin <= time && time < end;
   }
 };
-[[nodiscard]] Period period_of(const Policy& policy, std::chrono::sys_seconds time);
+[[nodiscard]] Period period_of(const Policy& policy, const Now& now);
 
 }  // namespace trireme::policy
