@@ -181,5 +181,60 @@ TEST_F(RefusedTest, OneSenderLeavesRoomForOthers) {
   EXPECT_EQ(gate_->refusals().value_or(Refusals{}).policy, 200U + 1U);
 }
 
+/// All workloads in quarantine have the same number.
+TEST_F(RefusedTest, OneInQuarantineLeavesRoomForOthers) {
+  const std::string flood = make("flood");
+  const std::string other = make("other");
+  must(gate_->set(id(flood), abi::kQuarantine));
+  must(gate_->set(id(other), abi::kQuarantine));
+  const auto send = [](const Fd& from, std::uint16_t port) {
+    const sockaddr_storage there = loopback(AF_INET, port);
+    ::sendto(from.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&there), sizeof there);
+  };
+  const Fd scans = socket_in(flood, AF_INET, SOCK_DGRAM);
+  constexpr std::uint16_t kFirst = 1000;
+  for (std::uint16_t i = 0; i < 100; i++) {
+    send(scans, static_cast<std::uint16_t>(kFirst + i));
+  }
+  const Fd sends = socket_in(other, AF_INET, SOCK_DGRAM);
+  send(sends, kFirst);
+  send(sends, kFirst);
+  const auto out = gate_->take_refused();
+  EXPECT_EQ(std::ranges::count(out, id(flood), &Refused::cgroup), 32);
+  EXPECT_EQ(std::ranges::count(out, id(other), &Refused::cgroup), 1) << "the same port, once";
+
+  // Towards them, from a sender without a number of its own.
+  const Fd process = socket_in(plain_, AF_INET, SOCK_DGRAM);
+  std::vector<Fd> servers;
+  for (int i = 0; i < 101; i++) {
+    servers.push_back(socket_in(i < 100 ? flood : other, AF_INET, SOCK_DGRAM));
+    ASSERT_EQ(bind(servers.back(), 0), 0);
+    send(process, port_of(servers.back()));
+  }
+  const auto in = gate_->take_refused();
+  EXPECT_EQ(std::ranges::count(in, id(flood), &Refused::cgroup), 32);
+  EXPECT_EQ(std::ranges::count(in, id(other), &Refused::cgroup), 1);
+}
+
+/// A workload that scans one in quarantine uses up its own share, not that of the scanned one.
+TEST_F(RefusedTest, AScanOfOneInQuarantineLeavesRoomForOtherSenders) {
+  const std::string scanner = workload("scanner", "scanner");
+  const std::string web = workload("web", "web");
+  const std::string quarantined = make("quarantined");
+  must(gate_->set(id(quarantined), abi::kQuarantine));
+  const Fd scans = socket_in(scanner, AF_INET, SOCK_DGRAM);
+  std::vector<Fd> servers;
+  for (int i = 0; i < 100; i++) {
+    servers.push_back(socket_in(quarantined, AF_INET, SOCK_DGRAM));
+    ASSERT_EQ(bind(servers.back(), 0), 0);
+    const sockaddr_storage there = loopback(AF_INET, port_of(servers.back()));
+    ::sendto(scans.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&there), sizeof there);
+  }
+  EXPECT_FALSE(exchanges(web, quarantined));
+  const auto reports = gate_->take_refused();
+  EXPECT_EQ(std::ranges::count(reports, numbers_.at(scanner), &Refused::from), 32);
+  EXPECT_EQ(std::ranges::count(reports, numbers_.at(web), &Refused::from), 1);
+}
+
 }  // namespace
 }  // namespace trireme::gate

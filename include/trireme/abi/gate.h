@@ -115,11 +115,12 @@ enum trireme_refusal {
 
 /* A refused packet (in audit mode: one that would have been refused), with the addresses and ports
  * of its headers. Reported once in 5 seconds for the same numbers, destination port, protocol and
- * reason. If the ports show that the packet is an answer, source and destination are swapped. */
+ * reason, and the same cgroup if the socket is in quarantine or its workload has ended. If the
+ * ports show that the packet is an answer, source and destination are swapped. */
 struct trireme_refused {
-  __u64 cgroup; /* the one by which the socket at which the packet was refused has its number; 0: the
-                 * socket is no workload's */
-  __u32 from; /* numbers; TRIREME_NOBODY where unknown */
+  __u64 cgroup; /* the one by which the socket at which the packet was refused has its number; 0:
+                 * the socket is no workload's */
+  __u32 from;   /* numbers; TRIREME_NOBODY where unknown */
   __u32 to;
   __u8 source[16]; /* IPv4 as ::ffff:a.b.c.d */
   __u8 destination[16];
