@@ -88,6 +88,18 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
   return seen;
 }
 
+/// Whether a rule can change the verdict of the flow.
+bool is_by_policy(const json& flow) {
+  const std::string cause = flow.value("cause", "");
+  if (cause.empty() || cause == "policy" || cause == "none" || cause == "no_proof") {
+    return true;
+  }
+  // UDP to a host without trireme has no answer that lacks a proof: in audit mode it passes as to a
+  // peer without labels, which policy would deny. Of TCP it says only that nobody answered.
+  return cause == "no_answer" && flow.value("verdict", "") == "audit" &&
+         flow.value("protocol", "") == "udp";
+}
+
 }  // namespace
 
 void put_labels(json& object, const policy::LabelSet& labels) {
@@ -149,8 +161,7 @@ json to_json(const FlowTally& tally) {
 }
 
 std::optional<policy::SeenFlow> seen_flow(const json& flow) {
-  const std::string cause = flow.value("cause", "");
-  if (!cause.empty() && cause != "policy" && cause != "none" && cause != "no_proof") {
+  if (!is_by_policy(flow)) {
     return std::nullopt;
   }
   const auto from = seen_end(flow.value("source", json::object()));

@@ -240,6 +240,19 @@ TEST(Flow, ItsJsonIsReadBack) {
   EXPECT_FALSE(seen_flow(to_json(failed)));
 }
 
+/// In audit mode, UDP to a host that does not run trireme needs a rule before it is enforced.
+TEST(Flow, AuditedDatagramsWithoutAnAnswerAreReadBack) {
+  Flow unanswered = flow("web", 53);
+  unanswered.cause = "no_answer";
+  EXPECT_FALSE(seen_flow(to_json(unanswered))) << "denied: the peer may refuse it";
+  unanswered.verdict = policy::Verdict::audit;
+  const auto seen = seen_flow(to_json(unanswered));
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->verdict, policy::Verdict::audit);
+  unanswered.protocol = 6;
+  EXPECT_FALSE(seen_flow(to_json(unanswered))) << "TCP: nobody answered";
+}
+
 TEST(Flow, WhatIsKnownOfAnOpenConnectionIsReadBack) {
   Flow open = flow("web", 53);
   open.destination = {};
