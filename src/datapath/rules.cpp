@@ -40,6 +40,17 @@ NftRule protocol(std::uint8_t number) {
   return rule;
 }
 
+NftRule reported(std::uint8_t number) {
+  if (number != 0) {
+    return protocol(number);
+  }
+  NftRule rule;
+  rule.meta(NFT_META_L4PROTO, 0)
+      .not_equal(0, NftBytes::u8(IPPROTO_TCP))
+      .not_equal(0, NftBytes::u8(IPPROTO_UDP));
+  return rule;
+}
+
 NftRule& tcp_flags(NftRule& rule, std::uint8_t mask) {
   return rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 0).mask(0, NftBytes::u8(mask));
 }
@@ -212,6 +223,16 @@ End host_end(std::uint8_t nfproto, bool of_source, bool named) {
 }
 End world_end(std::uint8_t nfproto, bool of_source, bool named) {
   return {.kind = End::Kind::world, .of_source = of_source, .nfproto = nfproto, .named = named};
+}
+
+NftRule& within_share(NftRule& rule, const kernel::NftSet& shares, std::uint32_t source,
+                      bool numbered, Share share) {
+  constexpr std::uint32_t kAnyDestination = ~0U;  // no number
+  if (numbered) {
+    rule.immediate(source - 1, NftBytes::u32(kAnyDestination));
+  }
+  return rule.limit_each(shares.name, numbered ? source - 1 : source, share.per_second,
+                         share.burst);
 }
 
 void write_labels(NftRule& rule, const End& source, const End& destination) {

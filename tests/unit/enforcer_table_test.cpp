@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The enforcer and its table in a network namespace of the test: what is written, and that each
 // change is written completely or not at all.
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <regex>
@@ -195,6 +196,66 @@ TEST_F(EnforcerTable, LabelsDecide) {
   ASSERT_TRUE(quarantine(ref(more)));
   EXPECT_EQ(connect_from(more, listener), EINPROGRESS) << "quarantine is silent";
   EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
+}
+
+/// Elements of `refused` with this source.
+std::vector<std::vector<std::uint8_t>> refusals_of(
+    policy::Number number, const std::set<std::vector<std::uint8_t>>& refused) {
+  std::vector<std::vector<std::uint8_t>> found;
+  for (const auto& key : refused) {
+    policy::Number source = 0;
+    std::memcpy(&source, key.data(), std::min(key.size(), sizeof source));
+    if (source == number) {
+      found.push_back(key);
+    }
+  }
+  return found;
+}
+
+TEST_F(EnforcerTable, AScanLeavesRoomForRefusalsOfOthers) {
+  const std::string scanner = make("scanner");
+  const std::string web = make("web");
+  std::vector<Fd> listeners;
+  for (int i = 0; i < 200; i++) {
+    listeners.push_back(listen_in(""));
+  }
+  const policy::Number scans = enrol(scanner, labeled("app", "scanner"));
+  const policy::Number asks = enrol(web, labeled("app", "web"));
+  ASSERT_TRUE(start());
+  for (const Fd& listener : listeners) {
+    ASSERT_EQ(connect_from(scanner, listener), ECONNREFUSED) << "refused, whether logged or not";
+  }
+  ASSERT_EQ(connect_from(web, listeners.front()), ECONNREFUSED);
+  const Keys refused = keys(datapath::sets().refused);
+  const std::size_t logged = refusals_of(scans, refused).size();
+  EXPECT_GE(logged, 50U) << "the burst";
+  EXPECT_LT(logged, 150U);
+  EXPECT_EQ(refusals_of(asks, refused).size(), 1U);
+  output("nft list table inet trireme");
+}
+
+/// Instead of a port, ICMP has a checksum.
+TEST_F(EnforcerTable, PingsAreOneKindOfRefusal) {
+  const std::string web = make("web");
+  const policy::Number number = enrol(web, labeled("app", "web"));
+  ASSERT_TRUE(start());
+  ASSERT_TRUE(tree_->place(web, self()));
+  const Fd raw(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP));
+  ASSERT_TRUE(tree_->place(home_, self()));
+  ASSERT_TRUE(raw.valid());
+  const sockaddr_in there = loopback(0);
+  for (std::uint8_t sequence = 1; sequence <= 3; sequence++) {
+    const std::array<std::uint8_t, 8> echo = {
+        8, 0, 0xf7, static_cast<std::uint8_t>(0xffU - sequence), 0, 0, 0, sequence};
+    EXPECT_EQ(::sendto(raw.get(), echo.data(), echo.size(), 0,
+                       reinterpret_cast<const sockaddr*>(&there), sizeof there),
+              static_cast<ssize_t>(echo.size()));
+  }
+  const auto refused = refusals_of(number, keys(datapath::sets().refused));
+  ASSERT_EQ(refused.size(), 1U);
+  ASSERT_GE(refused[0].size(), 14U);
+  EXPECT_EQ(refused[0][8], IPPROTO_ICMP);
+  EXPECT_EQ(refused[0][12] | refused[0][13], 0) << "no port";
 }
 
 TEST_F(EnforcerTable, TheDeepestEnrolledCgroupWins) {

@@ -157,6 +157,11 @@ class NftRule {
   /// Ends the rule for packets beyond `rate` a second, after a burst of as many. One counter for
   /// all processors.
   NftRule& limit_per_second(std::uint32_t rate);
+  /// The same for each key of a dynamic set (NftSet::dynamic_timeout_ms), after a burst of `burst`
+  /// packets. A key that is not in the set is added, and removed once it was not used for the set's
+  /// timeout. Ends the rule for new keys if the set is full.
+  NftRule& limit_each(const std::string& set, std::uint32_t reg, std::uint32_t rate,
+                      std::uint32_t burst);
   // Statements: change the packet, its conntrack entry or a set.
   NftRule& set_meta(std::uint32_t key, std::uint32_t reg);
   NftRule& set_ct(std::uint32_t key, std::uint32_t reg);
