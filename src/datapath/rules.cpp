@@ -30,6 +30,8 @@ constexpr std::uint32_t kPortClass = 10;
 constexpr std::uint32_t kPortKey = 12;  // 12..13: protocol, port
 constexpr std::uint32_t kOutcome = 15;
 
+constexpr std::uint32_t kAnyDestination = ~0U;  // in a set of shares; is no number
+
 }  // namespace
 
 // --- matches ---
@@ -227,12 +229,18 @@ End world_end(std::uint8_t nfproto, bool of_source, bool named) {
 
 NftRule& within_share(NftRule& rule, const kernel::NftSet& shares, std::uint32_t source,
                       bool numbered, Share share) {
-  constexpr std::uint32_t kAnyDestination = ~0U;  // no number
   if (numbered) {
     rule.immediate(source - 1, NftBytes::u32(kAnyDestination));
   }
   return rule.limit_each(shares.name, numbered ? source - 1 : source, share.per_second,
                          share.burst);
+}
+
+NftRule& within_all(NftRule& rule, const kernel::NftSet& shares, std::uint32_t source,
+                    Share share) {
+  return rule.immediate(source - 1, NftBytes::u32(kAnyDestination))
+      .immediate(source, NftBytes::u32(abi::kNoNumber))
+      .limit_each(shares.name, source - 1, share.per_second, share.burst);
 }
 
 void write_labels(NftRule& rule, const End& source, const End& destination) {

@@ -125,6 +125,9 @@ struct Share {
 /// one destination are.
 kernel::NftRule& within_share(kernel::NftRule& rule, const kernel::NftSet& shares,
                               std::uint32_t source, bool numbered, Share share);
+/// The same for the reports of all owners, in whatever rules. Overwrites register `source` too.
+kernel::NftRule& within_all(kernel::NftRule& rule, const kernel::NftSet& shares,
+                            std::uint32_t source, Share share);
 
 /// Stores both endpoints' numbers and abi::kAuthorized in the flow's label.
 void write_labels(kernel::NftRule& rule, const End& source, const End& destination);

@@ -13,12 +13,14 @@ using kernel::NftVerdict;
 
 namespace {
 
-/// Allowed flows that the rules of a namespace report, at most.
-constexpr std::uint32_t kSampledPerSecond = 50;
+/// Allowed flows that the rules of a namespace report, at most; and those of one owner, which are
+/// not all of them at once, so that the first flows of others are reported too.
+constexpr Share kSampledTogether = {.per_second = 50, .burst = 50};
+constexpr Share kSampledShare = {.per_second = 10, .burst = 25};
 
 /// Reports an allowed flow, for `trirectl flows --all` and the counters of rules: each pair of
-/// endpoints and port at most once while its element in `sampled` lives, all together at a bounded
-/// rate. Whether it is reported or not, the flow does not come here again.
+/// endpoints and port at most once while its element in `sampled` lives, each owner's and all
+/// together at a bounded rate. Whether it is reported or not, the flow does not come here again.
 void write_sample(Writer& writer) {
   writer.rule("sample", std::move(NftRule()
                                       .immediate(8, label_bytes(abi::FlowLabel::bits(abi::kLogged)))
@@ -26,16 +28,35 @@ void write_sample(Writer& writer) {
   // The label has the numbers of both endpoints. The port is that of the service, after any DNAT,
   // in both directions of the flow.
   constexpr std::uint32_t key = 8;
-  NftRule report;
-  report.ct(NFT_CT_LABELS, key)
-      .meta(NFT_META_L4PROTO, key + 4)
-      .ct_reply(NFT_CT_PROTO_SRC, key + 5)
-      .not_in(sets().sampled.name, key)
-      .limit_per_second(kSampledPerSecond)
-      .add_to(sets().sampled.name, key)
-      .log(abi::kLogGroup, "sample")
-      .comment("once in 60 s: both numbers, protocol, port");
-  writer.rule("sample", std::move(report));
+  // Words 1 and 2 of the label are the numbers. nft names a register by what was loaded at its very
+  // place: see NftRule::map().
+  constexpr std::uint32_t source = 1;
+  for (const std::uint8_t number : kReported) {
+    for (const bool numbered : {true, false}) {
+      NftRule report = reported(number);
+      report.meta(NFT_META_CPU, source)
+          .meta(NFT_META_CPU, source + 1)
+          .ct(NFT_CT_LABELS, source - 1);
+      if (numbered) {
+        report.not_equal(source, NftBytes::u32(abi::kNoNumber));
+      } else {
+        report.equal(source, NftBytes::u32(abi::kNoNumber));
+      }
+      report.ct(NFT_CT_LABELS, key).meta(NFT_META_L4PROTO, key + 4);
+      if (number != 0) {
+        report.ct_reply(NFT_CT_PROTO_SRC, key + 5);
+      } else {
+        report.immediate(key + 5, NftBytes::u32(0));
+      }
+      report.not_in(sets().sampled.name, key);
+      within_share(report, sets().sampled_shares, source, numbered, kSampledShare);
+      within_all(report, sets().sampled_shares, source, kSampledTogether)
+          .add_to(sets().sampled.name, key)
+          .log(abi::kLogGroup, "sample")
+          .comment("once in 60 s: both numbers, protocol, port");
+      writer.rule("sample", std::move(report));
+    }
+  }
 }
 
 void write_ends(Writer& writer) {

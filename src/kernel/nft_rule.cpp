@@ -273,22 +273,6 @@ NftRule& NftRule::not_in(const std::string& set, std::uint32_t reg) {
   return *this;
 }
 
-namespace {
-
-void set_limit(nftnl_expr* expr, std::uint32_t rate, std::uint32_t burst) {
-  nftnl_expr_set_u64(expr, NFTNL_EXPR_LIMIT_RATE, rate);
-  nftnl_expr_set_u64(expr, NFTNL_EXPR_LIMIT_UNIT, 1);  // second
-  nftnl_expr_set_u32(expr, NFTNL_EXPR_LIMIT_BURST, burst);
-  nftnl_expr_set_u32(expr, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
-}
-
-}  // namespace
-
-NftRule& NftRule::limit_per_second(std::uint32_t rate) {
-  set_limit(append("limit"), rate, rate);
-  return *this;
-}
-
 NftRule& NftRule::limit_each(const std::string& set, std::uint32_t reg, std::uint32_t rate,
                              std::uint32_t burst) {
   nftnl_expr* expr = append("dynset");
@@ -299,7 +283,10 @@ NftRule& NftRule::limit_each(const std::string& set, std::uint32_t reg, std::uin
   if (each == nullptr) {
     throw std::bad_alloc();
   }
-  set_limit(each, rate, burst);
+  nftnl_expr_set_u64(each, NFTNL_EXPR_LIMIT_RATE, rate);
+  nftnl_expr_set_u64(each, NFTNL_EXPR_LIMIT_UNIT, 1);  // second
+  nftnl_expr_set_u32(each, NFTNL_EXPR_LIMIT_BURST, burst);
+  nftnl_expr_set_u32(each, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
   nftnl_expr_set(expr, NFTNL_EXPR_DYNSET_EXPR, each, 0);  // which frees it
   return *this;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The enforcer and its table in a network namespace of the test: what is written, and that each
 // change is written completely or not at all.
-#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <regex>
@@ -198,13 +197,17 @@ TEST_F(EnforcerTable, LabelsDecide) {
   EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
 }
 
-/// Elements of `refused` with this source.
-std::vector<std::vector<std::uint8_t>> refusals_of(
-    policy::Number number, const std::set<std::vector<std::uint8_t>>& refused) {
+/// Elements that have this number at `offset`: that of the source is at 0 in `refused`, and at 4 in
+/// `sampled`.
+std::vector<std::vector<std::uint8_t>> keys_of(policy::Number number,
+                                               const std::set<std::vector<std::uint8_t>>& keys,
+                                               std::size_t offset = 0) {
   std::vector<std::vector<std::uint8_t>> found;
-  for (const auto& key : refused) {
+  for (const auto& key : keys) {
     policy::Number source = 0;
-    std::memcpy(&source, key.data(), std::min(key.size(), sizeof source));
+    if (key.size() >= offset + sizeof source) {
+      std::memcpy(&source, key.data() + offset, sizeof source);
+    }
     if (source == number) {
       found.push_back(key);
     }
@@ -227,10 +230,34 @@ TEST_F(EnforcerTable, AScanLeavesRoomForRefusalsOfOthers) {
   }
   ASSERT_EQ(connect_from(web, listeners.front()), ECONNREFUSED);
   const Keys refused = keys(datapath::sets().refused);
-  const std::size_t logged = refusals_of(scans, refused).size();
+  const std::size_t logged = keys_of(scans, refused).size();
   EXPECT_GE(logged, 50U) << "the burst";
   EXPECT_LT(logged, 150U);
-  EXPECT_EQ(refusals_of(asks, refused).size(), 1U);
+  EXPECT_EQ(keys_of(asks, refused).size(), 1U);
+  output("nft list table inet trireme");
+}
+
+TEST_F(EnforcerTable, AFloodOfAllowedFlowsLeavesRoomForSamplesOfOthers) {
+  const std::string flood = make("flood");
+  const std::string web = make("web");
+  const std::string server = make("server");
+  std::vector<Fd> listeners;
+  for (int i = 0; i < 100; i++) {
+    listeners.push_back(listen_in(server));
+  }
+  const policy::Number floods = enrol(flood, labeled("app", "web"));
+  const policy::Number asks = enrol(web, labeled("app", "web"));
+  enrol(server, labeled("app", "web"));
+  ASSERT_TRUE(start());
+  for (const Fd& listener : listeners) {
+    ASSERT_EQ(connect_from(flood, listener), 0) << "allowed, whether reported or not";
+  }
+  ASSERT_EQ(connect_from(web, listeners.front()), 0);
+  const Keys sampled = keys(datapath::sets().sampled);
+  const std::size_t reported = keys_of(floods, sampled, 4).size();
+  EXPECT_GE(reported, 25U) << "the burst";
+  EXPECT_LT(reported, 80U);
+  EXPECT_EQ(keys_of(asks, sampled, 4).size(), 1U);
   output("nft list table inet trireme");
 }
 
@@ -251,7 +278,7 @@ TEST_F(EnforcerTable, PingsAreOneKindOfRefusal) {
                        reinterpret_cast<const sockaddr*>(&there), sizeof there),
               static_cast<ssize_t>(echo.size()));
   }
-  const auto refused = refusals_of(number, keys(datapath::sets().refused));
+  const auto refused = keys_of(number, keys(datapath::sets().refused));
   ASSERT_EQ(refused.size(), 1U);
   ASSERT_GE(refused[0].size(), 14U);
   EXPECT_EQ(refused[0][8], IPPROTO_ICMP);
