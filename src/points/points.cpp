@@ -108,7 +108,7 @@ Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& netw
   const Status entered = network->within([&] {
     point = open_point(++last_id_, network);
     if (point && observers_) {
-      watched = (*point)->watch(loop_, *observers_, {});
+      watched = (*point)->watch(loop_, *observers_, log_turns_, {});
     }
   });
   if (!entered) {

@@ -15,6 +15,7 @@
 #include "trireme/kernel/conntrack_use.hpp"
 #include "trireme/kernel/netns.hpp"
 #include "trireme/kernel/queue_counters.hpp"
+#include "trireme/points/log_turns.hpp"
 #include "trireme/verifier/verifier.hpp"
 #include "trireme/workload/registry.hpp"
 
@@ -60,9 +61,10 @@ class Point {
   Point& operator=(const Point&) = delete;
 
   /// Opens what reports to the observers, in the present network namespace, which is the point's.
-  /// `on_addresses` is called when addresses of the daemon's own namespace have changed. Errors:
-  /// another program has the log group or a queue, no netlink socket, the event loop.
-  [[nodiscard]] Status watch(sd_event* loop, const Observers& observers,
+  /// All points read their logs in `turns`, which outlives them. `on_addresses` is called when
+  /// addresses of the daemon's own namespace have changed. Errors: another program has the log
+  /// group or a queue, no netlink socket, the event loop.
+  [[nodiscard]] Status watch(sd_event* loop, const Observers& observers, LogTurns& turns,
                              std::function<void()> on_addresses);
 
   /// Frees the point's queues, before the point is destroyed. A daemon that ends does not call it:
@@ -120,6 +122,7 @@ class Point {
 
   // From watch() on.
   const Observers* observers_ = nullptr;
+  LogTurns* turns_ = nullptr;
   std::optional<enforcer::FlowLog> log_;
   std::unique_ptr<Drift> drift_;
   std::unique_ptr<AnswerWatch> answers_;
@@ -128,7 +131,6 @@ class Point {
   std::optional<kernel::ConntrackUse::Count> conntrack_;
   bool conntrack_full_ = false;
   event::Io logged_;
-  event::Timer rested_;
   event::Io addresses_changed_;
 };
 

@@ -134,6 +134,7 @@ class Points final : public workload::Enforcement {
   std::shared_ptr<const policy::Policy> policy_;
   sd_event* loop_ = nullptr;
   std::optional<Observers> observers_;  // from watch() on
+  LogTurns log_turns_;
   std::unique_ptr<Point> host_;
   std::map<std::uint64_t, std::unique_ptr<Point>> points_;        // by inode of the namespace
   std::map<std::uint64_t, std::vector<Membership>> memberships_;  // by cgroup id
