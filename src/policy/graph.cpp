@@ -16,6 +16,7 @@ namespace {
 constexpr std::size_t kMostNodes = 300;  // more label sets are folded
 constexpr std::size_t kMostNames = 8;
 constexpr std::size_t kMostRules = 4;
+constexpr std::size_t kMostUses = 8;  // seen ports in the label of an edge
 
 PortRange range_of(const SeenFlow& flow) {
   const bool has_ports = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP;
@@ -220,15 +221,38 @@ std::string dot_string(const std::string& text) {
   return result + '"';
 }
 
+/// Ports that the label of an edge shows: denied ones first, then audited ones, the most frequent
+/// of each first. A scan has as many as there are ports.
+std::vector<const GraphUse*> most_telling(const std::vector<GraphUse>& uses) {
+  std::vector<const GraphUse*> order;
+  order.reserve(uses.size());
+  for (const GraphUse& use : uses) {
+    order.push_back(&use);
+  }
+  if (order.size() > kMostUses) {
+    const auto rank = [](const GraphUse* use) {
+      return use->verdict == Verdict::deny ? 0 : use->verdict == Verdict::audit ? 1 : 2;
+    };
+    std::ranges::stable_sort(order, [&rank](const GraphUse* a, const GraphUse* b) {
+      return rank(a) != rank(b) ? rank(a) < rank(b) : a->count > b->count;
+    });
+    order.resize(kMostUses);
+  }
+  return order;
+}
+
 std::string dot_line(const GraphEdge& edge) {
   const bool refused = std::ranges::any_of(
       edge.did, [](const GraphUse& use) { return use.verdict == Verdict::deny; });
   const bool audited = std::ranges::any_of(
       edge.did, [](const GraphUse& use) { return use.verdict == Verdict::audit; });
   std::string label = edge.may.empty() ? "" : ports_text(edge.may);
-  for (const GraphUse& use : edge.did) {
-    label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use.verdict),
-                         ports_text({use.ports}), use.count);
+  for (const GraphUse* use : most_telling(edge.did)) {
+    label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use->verdict),
+                         ports_text({use->ports}), use->count);
+  }
+  if (edge.did.size() > kMostUses) {
+    label += fmt::format("\nand {} more", edge.did.size() - kMostUses);
   }
   const char* color = refused            ? "red"
                       : audited          ? "orange"

@@ -102,6 +102,35 @@ TEST(Graph, SeenFlowsAreJudgedByThePolicyThatIsDrawn) {
   EXPECT_EQ(verdicts(drawn)[80].first, Verdict::audit);
 }
 
+/// A scan is one edge, with a label that can be drawn.
+TEST(Graph, TheLabelOfAnEdgeShowsEightPorts) {
+  std::vector<SeenFlow> flows;
+  for (std::uint16_t port = 1; port <= 30; port++) {
+    SeenFlow flow;
+    flow.from.labels = app("web");
+    flow.to.labels = app("db");
+    flow.protocol = 6;
+    flow.port = port;
+    flow.count = port;
+    flow.verdict = Verdict::deny;
+    flows.push_back(flow);
+  }
+  flows.push_back(flows.back());
+  flows.back().port = 5432;
+  flows.back().count = 1000;
+  const Graph drawn = graph(web_to_db(), {present("web"), present("db")}, flows);
+  EXPECT_EQ(find(drawn, "app=web", "app=db")->did.size(), 31U) << "JSON has all";
+  const std::string text = dot(drawn);
+  EXPECT_NE(text.find("deny tcp/30 x30"), std::string::npos) << text;
+  EXPECT_NE(text.find("deny tcp/23 x23"), std::string::npos) << text;
+  EXPECT_EQ(text.find("tcp/22 "), std::string::npos) << text;
+  EXPECT_EQ(text.find("x1000"), std::string::npos) << "denied ones come first: " << text;
+  EXPECT_NE(text.find("and 23 more"), std::string::npos) << text;
+  flows.resize(8);
+  EXPECT_EQ(dot(graph(web_to_db(), {present("web"), present("db")}, flows)).find("more"),
+            std::string::npos);
+}
+
 TEST(Graph, WorkloadsWithoutLabelsHaveTheirNames) {
   Party nameless = party_of({});
   nameless.members = {"shop_worker_1"};
