@@ -203,6 +203,7 @@ json diff_json(const policy::PolicyDiff& diff, const DiffBasis& basis) {
                      {"flows", diff.seen.flows},
                      {"denied", diff.seen.denied},
                      {"cuts", cuts_json(diff.seen)},
+                     {"forgotten", basis.forgotten},
                      {"journal", basis.journal_problem.empty() ? "read" : basis.journal_problem}};
   }
   return shown;

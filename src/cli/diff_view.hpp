@@ -19,6 +19,7 @@ struct DiffBasis {
   std::string seen;                // the time span of --seen as it was given; empty: not asked for
   std::uint64_t seen_seconds = 0;
   std::string journal_problem;  // why the journal was not read; empty if it was
+  std::uint64_t forgotten = 0;  // kinds of flow that the daemon had no room for
 };
 
 [[nodiscard]] nlohmann::json diff_json(const policy::PolicyDiff& diff, const DiffBasis& basis);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "loaded.hpp"
 
+#include <fmt/format.h>
 #include <netinet/in.h>
 
 #include <map>
 #include <set>
 
 #include "diagnostics.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/control/flow.hpp"
 #include "trireme/control/methods.hpp"
 #include "trireme/policy/expiry.hpp"
@@ -84,21 +86,31 @@ Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
   return parties;
 }
 
-Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals, json params) {
-  std::vector<policy::SeenFlow> flows;
+Result<RecentFlows> recent_flows(const Globals& globals, json params) {
+  RecentFlows recent;
   params["summary"] = true;
   params["limit"] = kMostTallies;
   const auto answer =
       ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
         if (auto seen = control::seen_flow(flow)) {
-          flows.push_back(std::move(*seen));
+          recent.flows.push_back(std::move(*seen));
         }
         return true;
       });
   if (!answer) {
     return tl::unexpected(answer.error());
   }
-  return flows;
+  recent.forgotten = answer->value("forgotten", std::uint64_t{0});
+  return recent;
+}
+
+std::string forgotten_text(std::uint64_t kinds) {
+  if (kinds == 0) {
+    return "";
+  }
+  return fmt::format(
+      "since its start the daemon had no room for {} of flow; they can be missing here",
+      counted(kinds, "kind"));
 }
 
 Result<LiveFlows> live_flows(const Globals& globals, Live live) {

@@ -18,9 +18,14 @@ namespace trireme::cli {
 [[nodiscard]] Result<config::Configuration> loaded_configuration(const Globals& globals);
 /// The label sets of the current workloads, each with the names of its workloads.
 [[nodiscard]] Result<std::vector<policy::Party>> present_parties(const Globals& globals);
-/// Recent flows, identical ones grouped. `params` are those of the control method `flows`.
-[[nodiscard]] Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals,
-                                                                 nlohmann::json params);
+struct RecentFlows {
+  std::vector<policy::SeenFlow> flows;  // identical ones grouped
+  std::uint64_t forgotten = 0;          // kinds that the daemon had no room for since its start
+};
+/// What the daemon remembers. `params` are those of the control method `flows`.
+[[nodiscard]] Result<RecentFlows> recent_flows(const Globals& globals, nlohmann::json params);
+/// A note for the user; empty if nothing was forgotten.
+[[nodiscard]] std::string forgotten_text(std::uint64_t kinds);
 enum class Live : std::uint8_t {
   workloads,  // connections of workloads
   processes,  // also those of units and containers that are no workloads

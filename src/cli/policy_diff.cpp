@@ -39,9 +39,10 @@ void print_key_warnings(const config::Configuration& configuration) {
 /// journal from before its start.
 struct Seen {
   std::vector<policy::SeenFlow> flows;
-  std::string problem;         // why the journal was not read; empty if it was
-  std::uint64_t left_out = 0;  // flows in the journal that were not compared
-  bool is_partial = false;     // a part of the time is before the daemon's start
+  std::string problem;          // why the journal was not read; empty if it was
+  std::uint64_t left_out = 0;   // flows in the journal that were not compared
+  bool is_partial = false;      // a part of the time is before the daemon's start
+  std::uint64_t forgotten = 0;  // as in RecentFlows
 };
 
 Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
@@ -53,7 +54,11 @@ Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
   if (!recent) {
     return tl::unexpected(recent.error());
   }
-  Seen seen{.flows = std::move(*recent), .problem = {}, .left_out = 0, .is_partial = false};
+  Seen seen{.flows = std::move(recent->flows),
+            .problem = {},
+            .left_out = 0,
+            .is_partial = false,
+            .forgotten = recent->forgotten};
   const std::chrono::seconds uptime(status->value("uptime_seconds", std::uint64_t{0}));
   if (uptime >= std::chrono::seconds(seconds)) {
     return seen;
@@ -102,7 +107,8 @@ Compared compare(const Globals& globals, const config::Configuration& configurat
                   .unknown = live->unknown,
                   .seen = options.seen,
                   .seen_seconds = span,
-                  .journal_problem = {}};
+                  .journal_problem = {},
+                  .forgotten = 0};
   if (!live->complete) {
     basis.notes.emplace_back(
         "not all open connections were compared: there are more than 100,000 kinds");
@@ -126,6 +132,10 @@ Compared compare(const Globals& globals, const config::Configuration& configurat
     }
     input.seen = std::move(seen->flows);
     basis.journal_problem = seen->problem;
+    basis.forgotten = seen->forgotten;
+    if (seen->forgotten > 0) {
+      basis.notes.push_back(forgotten_text(seen->forgotten));
+    }
     if (seen->left_out > 0) {
       basis.notes.push_back(
           fmt::format("{} of the journal not compared: there are more than 100,000 kinds",

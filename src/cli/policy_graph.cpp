@@ -58,8 +58,8 @@ int draw(const Globals& globals, const std::string& format) {
   if (!present || !seen || !live) {
     return report(globals, !present ? present.error() : !seen ? seen.error() : live.error());
   }
-  seen->insert(seen->end(), live->flows.begin(), live->flows.end());
-  const auto graph = policy::graph(*policy, std::move(*present), *seen);
+  seen->flows.insert(seen->flows.end(), live->flows.begin(), live->flows.end());
+  const auto graph = policy::graph(*policy, std::move(*present), seen->flows);
   if (globals.json || format == "json") {
     print_json(control::to_json(graph));
   } else if (format == "html") {

@@ -68,17 +68,20 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
     labels.push_back(party.labels);
     published[party.labels] = party.published;
   }
-  const auto suggestion = policy::suggest(*policy, *flows, labels, published);
+  const auto suggestion = policy::suggest(*policy, flows->flows, labels, published);
   const std::string toml = suggestion.toml(
       fmt::format("trirectl policy suggest{}: from {} {} of {} flows.", denied ? " --denied" : "",
-                  flows->size(), flows->size() == 1 ? "kind" : "kinds",
+                  flows->flows.size(), flows->flows.size() == 1 ? "kind" : "kinds",
                   denied ? "audited or denied" : "audited"));
   if (globals.json) {
     print_json(suggestion_json(suggestion, toml));
   } else {
     fmt::print("{}", toml);
   }
-  if (flows->empty() && !globals.json) {
+  if (flows->forgotten > 0) {
+    fmt::print(stderr, "trirectl: {}\n", forgotten_text(flows->forgotten));
+  }
+  if (flows->flows.empty() && !globals.json) {
     fmt::print(stderr, "trirectl: no {} flows yet\n", denied ? "audited or denied" : "audited");
     if (!denied) {
       fmt::print(stderr,

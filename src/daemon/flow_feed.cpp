@@ -129,6 +129,7 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
       found.resize(std::min(found.size(), limit));
     }
     result["left_out"] = left_out;
+    result["forgotten"] = store_.forgotten() + (all ? samples_.forgotten() : 0);
     send_items(found, std::move(result), reply);
     return;
   }

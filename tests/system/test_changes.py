@@ -318,6 +318,7 @@ class Changes(LabCase):
                 self.assertEqual(self.lab.must("trirectl flows --json --port 7403"), "")
             seen = self.diff("--seen", "1h")["seen"]
             self.assertEqual((seen["seconds"], seen["journal"]), (3600, "read"))
+            self.assertEqual(seen["forgotten"], 0)
             self.assertIn(
                 "allowed flows from before the daemon's start are not known",
                 self.lab.sh("trirectl policy diff /srv/next --seen 1h").stderr,

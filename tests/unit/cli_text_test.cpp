@@ -6,6 +6,7 @@
 
 #include "command.hpp"
 #include "flow_line.hpp"
+#include "loaded.hpp"
 #include "table.hpp"
 #include "usage.hpp"
 
@@ -21,6 +22,12 @@ std::vector<std::string> lines_in(const std::string& text) {
     lines.push_back(line);
   }
   return lines;
+}
+
+TEST(RecentFlows, WhatTheDaemonHadNoRoomForIsSaid) {
+  EXPECT_EQ(forgotten_text(0), "");
+  EXPECT_NE(forgotten_text(1).find("no room for 1 kind of flow"), std::string::npos);
+  EXPECT_NE(forgotten_text(2).find("no room for 2 kinds of flow"), std::string::npos);
 }
 
 TEST(Table, FitsTheWidthAndLosesNothing) {

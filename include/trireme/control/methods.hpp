@@ -136,7 +136,8 @@ inline constexpr const char* unit_gate = "unit-gate";
 /// "quarantined": true or "ended": true (a workload that has ended, and whose socket another
 /// process still has) has "workload" and "labels" only where they are known. With "summary", each
 /// event is a group of identical flows, the largest group first, with "count", "first" (the time of
-/// the oldest) and "time" (of the newest). Groups reach further back than single flows. Root only.
+/// the oldest) and "time" (of the newest). Groups reach further back than single flows. The result
+/// then has "forgotten" too: groups that the daemon had no room for since its start. Root only.
 inline constexpr const char* flows = "flows";
 
 /// params {"limit": 100, "processes": false, and the keys of FlowFilter::parse()} -> {"flows": 12,
