@@ -49,12 +49,12 @@ void ConnectionGroups::add(ConnectionKind kind, const enforcer::Enforcer& enforc
   }
 }
 
-policy::FlowEnd ConnectionGroups::described(const ConnectionEnd& end,
+policy::FlowEnd ConnectionGroups::described(const ConnectionEnd& end, const ConnectionEnd& other,
                                             const enforcer::Enforcer& enforcer,
                                             bool with_address) const {
   policy::FlowEnd made;
   if (!is_workload(end.number)) {
-    made = enforcer::end_without_labels(end.number, end.address, enforcer);
+    made = enforcer::end_without_labels(end.number, end.address, other.number, enforcer);
     made.cgroup = end.cgroup;
     return made;
   }
@@ -87,8 +87,8 @@ Connections ConnectionGroups::result() const {
     made.is_unproved = kind.is_unproved;
     policy::Flow& flow = made.tally.last;
     flow.time = made.tally.first = now_;
-    flow.source = described(kind.from, *group.enforcer, kind.is_unproved);
-    flow.destination = described(kind.to, *group.enforcer, kind.is_unproved);
+    flow.source = described(kind.from, kind.to, *group.enforcer, kind.is_unproved);
+    flow.destination = described(kind.to, kind.from, *group.enforcer, kind.is_unproved);
     flow.protocol = kind.protocol;
     flow.port = kind.port;
     made.tally.count = group.count;

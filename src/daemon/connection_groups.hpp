@@ -60,7 +60,7 @@ class ConnectionGroups {
     std::vector<std::uint16_t> client_ports;
   };
 
-  [[nodiscard]] policy::FlowEnd described(const ConnectionEnd& end,
+  [[nodiscard]] policy::FlowEnd described(const ConnectionEnd& end, const ConnectionEnd& other,
                                           const enforcer::Enforcer& enforcer,
                                           bool with_address) const;
 

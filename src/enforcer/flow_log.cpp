@@ -135,7 +135,7 @@ void FlowLog::remember_ended(const workload::Workload& workload) {
   ended_.pop_front();
 }
 
-policy::FlowEnd end_without_labels(Number number, const policy::Address& address,
+policy::FlowEnd end_without_labels(Number number, const policy::Address& address, Number other,
                                    const Enforcer& enforcer) {
   policy::FlowEnd end;
   if (number == abi::kNoNumber && address.is_loopback()) {
@@ -146,7 +146,7 @@ policy::FlowEnd end_without_labels(Number number, const policy::Address& address
   end.ended = number == abi::kEnded;
   end.entity = number == abi::kNoNumber ? "@world" : number == abi::kHost ? "@host" : "";
   end.named = enforcer.named_networks(address);
-  end.names = enforcer.names(address);
+  end.names = enforcer.names(address, other);
   const policy::Policy& policy = enforcer.policy();
   for (std::size_t i = 0; i < policy.networks.size() && !end.entity.empty(); i++) {
     if (policy::covers(policy, policy::Entity{.kind = policy::Entity::Kind::network, .network = i},
@@ -157,11 +157,11 @@ policy::FlowEnd end_without_labels(Number number, const policy::Address& address
   return end;
 }
 
-policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address,
+policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address, Number other,
                                   const workload::Registry& registry,
                                   const Enforcer& enforcer) const {
   if (number < abi::kFirstNumber) {
-    return end_without_labels(number, address, enforcer);
+    return end_without_labels(number, address, other, enforcer);
   }
   policy::FlowEnd end;
   end.address = address;
@@ -225,9 +225,10 @@ std::optional<RefusedKey> FlowLog::take_ends(const LoggedPacket& packet, Refused
     return enforcer.labels(number) != nullptr || ended_by_number_.contains(number);
   };
   const auto refuses = [&](const RefusedKey& key, const LoggedPacket& logged) {
-    const auto source = describe(key.source, logged.tuple.source, registry, enforcer);
+    const auto source =
+        describe(key.source, logged.tuple.source, key.destination, registry, enforcer);
     const auto destination =
-        describe(key.destination, logged.tuple.destination, registry, enforcer);
+        describe(key.destination, logged.tuple.destination, key.source, registry, enforcer);
     return policy::evaluate(enforcer.policy(), endpoint(source, key.source),
                             endpoint(destination, key.destination), logged.protocol,
                             destination_port(logged))
@@ -249,12 +250,12 @@ policy::Flow FlowLog::tell(const gate::Refused& refused, const workload::Registr
   flow.verdict = refused.audited ? policy::Verdict::audit : policy::Verdict::deny;
   flow.reporter = policy::Reporter::gate;
   // On lo, an endpoint without a number is a process of this host, not a remote peer.
-  const auto end = [&](Number number, const policy::Address& address) {
-    return describe(refused.local && number == abi::kNoNumber ? abi::kHost : number, address,
+  const auto end = [&](Number number, const policy::Address& address, Number other) {
+    return describe(refused.local && number == abi::kNoNumber ? abi::kHost : number, address, other,
                     registry, enforcer);
   };
-  flow.source = end(refused.from, refused.source);
-  flow.destination = end(refused.to, refused.destination);
+  flow.source = end(refused.from, refused.source, refused.to);
+  flow.destination = end(refused.to, refused.destination, refused.from);
   const auto is_anonymous = [](const policy::FlowEnd& side) {
     return side.quarantined || side.ended;
   };
@@ -311,8 +312,8 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
       tuple.destination = tracked->reply.source;
       flow.port = tracked->reply.source_port;
     }
-    flow.source = describe(source, tuple.source, registry, enforcer);
-    flow.destination = describe(destination, tuple.destination, registry, enforcer);
+    flow.source = describe(source, tuple.source, destination, registry, enforcer);
+    flow.destination = describe(destination, tuple.destination, source, registry, enforcer);
     const policy::Verdict now = explain(flow, enforcer, source, destination);
     if (flow.sampled && now != policy::Verdict::allow) {
       continue;  // the policy has changed since

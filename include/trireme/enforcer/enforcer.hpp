@@ -127,18 +127,21 @@ class Enforcer final : public workload::Enforcement {
                                                  std::uint32_t priority);
   /// Adds the addresses to their networks, in one transaction. On error they may not be in force.
   [[nodiscard]] Status learn(const std::vector<names::Answer>& answers);
-  /// In audit mode, remembers the names that the policy does not have, for names() alone: what a
-  /// workload connects to is then shown, and suggested, by name.
-  void observe(const std::vector<names::Answer>& answers);
+  /// In audit mode, remembers the names that the policy does not have, for names() alone: what the
+  /// workload that sent the query connects to is then shown, and suggested, by name. `protocol`,
+  /// `ends` and `priority` as for doubt().
+  void observe(const std::vector<names::Answer>& answers, std::uint8_t protocol,
+               const wire::Ends& ends, std::uint32_t priority);
   /// Removes addresses whose TTL has expired and that no authorized flow uses. Call it every
   /// kNamesRound.
   [[nodiscard]] Status end_names();
   static constexpr std::chrono::seconds kNamesRound{15};
   /// Networks (indices into Policy::networks) that an address is in by DNS name; names() returns
-  /// the names, or one that was only observed, all_names() those of every such address, named() the
-  /// number of such addresses.
+  /// the names, or one that only `asker` was told, all_names() those of every such address, named()
+  /// the number of such addresses.
   [[nodiscard]] std::vector<std::size_t> named_networks(const policy::Address& address) const;
-  [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
+  [[nodiscard]] std::vector<std::string> names(const policy::Address& address,
+                                               policy::Number asker) const;
   [[nodiscard]] std::map<policy::Address, std::vector<std::string>> all_names() const;
   [[nodiscard]] std::size_t named() const;
 

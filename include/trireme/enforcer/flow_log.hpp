@@ -22,10 +22,11 @@
 namespace trireme::enforcer {
 
 /// Describes an endpoint that is not a workload, at this enforcement point: the networks that its
-/// address is in, by CIDR and by the DNS names that the address is known to have.
+/// address is in, by CIDR and by the DNS names that the address is known to have. `other` is the
+/// number of the flow's other endpoint.
 [[nodiscard]] policy::FlowEnd end_without_labels(policy::Number number,
                                                  const policy::Address& address,
-                                                 const Enforcer& enforcer);
+                                                 policy::Number other, const Enforcer& enforcer);
 
 class FlowLog {
  public:
@@ -56,7 +57,7 @@ class FlowLog {
   };
 
   [[nodiscard]] policy::FlowEnd describe(policy::Number number, const policy::Address& address,
-                                         const workload::Registry& registry,
+                                         policy::Number other, const workload::Registry& registry,
                                          const Enforcer& enforcer) const;
   void name_owner(policy::FlowEnd& end, std::uint64_t cgroup,
                   const workload::Registry& registry) const;
