@@ -47,9 +47,14 @@ Status Daemon::apply(const std::shared_ptr<const policy::Policy>& policy,
 }
 
 /// Has the gate's tracing program quarantine new containers. Called before the containers are
-/// listed, so that none can start in between.
+/// listed, so that none can start in between. With containers = "none" only while an operator's
+/// order is for a container, because that container can start again.
 void Daemon::quarantine_births(const config::Host& host) {
-  const docker::ConfiguredEngines engines = docker::configured_engines(host.docker);
+  config::DockerSettings settings = host.docker;
+  if (registry_->holds_any(workload::Kind::container)) {
+    settings.containers = config::DockerSettings::Containers::all;
+  }
+  const docker::ConfiguredEngines engines = docker::configured_engines(settings);
   problems_.note("new containers",
                  local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));
 }
@@ -65,6 +70,7 @@ void Daemon::use(const std::shared_ptr<const config::Host>& host, const credenti
 }
 
 void Daemon::configure_sources() {
+  quarantine_births(*settings_->host());
   docker_->configure(settings_->host());
   units_->configure(settings_->host());
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "state.hpp"
@@ -39,6 +41,10 @@ void Source::complain(Container& container, const std::string& problem) {
 void Source::decide(Container& container) {
   sought_.erase(container.id);
   declare_soon();
+  if (!makes_workloads()) {
+    decide_by_order(container);
+    return;
+  }
   if (!engines_.empty() && engines_of(container).empty()) {
     leave_to_its_engine(container);
     return;
@@ -64,6 +70,37 @@ void Source::decide(Container& container) {
     leave(container);
   } else {
     decide_by_labels(container, network);
+  }
+}
+
+bool Source::makes_workloads() const {
+  return settings().containers != config::DockerSettings::Containers::none;
+}
+
+bool Source::is_off() const {
+  return !makes_workloads() && !registry_.holds_any(workload::Kind::container);
+}
+
+/// With containers = "none", a container is in quarantine if an operator's order covers it, and
+/// otherwise left alone. As long as its name is not known, nothing changes: a new container stays
+/// in the quarantine that the kernel began when its cgroup was created, and a container that runs
+/// already keeps its connections while the engine is asked.
+void Source::decide_by_order(Container& container) {
+  if (container.facts && container.cgroup.empty()) {
+    if (!container.facts->is_running) {
+      forget_start(container);
+      registry_.end_container(container.id);
+      return;
+    }
+    std::ignore = network_of(container);  // it can be quarantined only by its network namespace
+  }
+  const std::vector<Engine*> engines = engines_of(container);
+  container.is_left_alone = engines.empty();
+  const bool is_named = container.facts || std::ranges::all_of(engines, [&](const Engine* engine) {
+                          return container.questions[engine].is_unknown;
+                        });
+  if (is_named || registry_.hold_on(describe(container, {})) != nullptr) {
+    leave(container);
   }
 }
 
@@ -251,6 +288,9 @@ const workload::Workload* Source::registered(const Container& container) const {
 /// Quarantines the container until more is known. If it is already enforced, with what an earlier
 /// daemon or an earlier connection knew, it stays enforced.
 void Source::wait(Container& container, const std::string& reason) {
+  if (!makes_workloads()) {
+    return;
+  }
   if (const workload::Workload* known = registered(container);
       known == nullptr || known->state != workload::State::enforced) {
     quarantine(container, reason);

@@ -40,9 +40,12 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
 Source::~Source() = default;
 
 void Source::configure(std::shared_ptr<const config::Host> host) {
+  const bool before = makes_workloads();
   host_ = std::move(host);
-  if (settings().containers == config::DockerSettings::Containers::none) {
+  if (before != makes_workloads() || is_off()) {
     forget_all();
+  }
+  if (is_off()) {
     declare_soon();
     return;
   }
@@ -123,7 +126,8 @@ std::vector<Source::Engine*> Source::engines_of(const Container& container) cons
   return fitting;
 }
 
-/// Removes all containers from the registry, including those of an earlier daemon.
+/// Removes all containers from the registry, including those of an earlier daemon, but not those
+/// that an operator's order covers.
 void Source::forget_all() {
   engines_.clear();
   containers_.clear();
@@ -131,7 +135,7 @@ void Source::forget_all() {
   sought_.clear();
   std::vector<workload::Workload> known;
   for (const workload::Workload* workload : registry_.all()) {
-    if (workload->kind == workload::Kind::container) {
+    if (workload->kind == workload::Kind::container && registry_.hold_on(*workload) == nullptr) {
       known.push_back(*workload);
     }
   }
@@ -171,6 +175,9 @@ std::string Source::status() const {
 std::vector<KnownContainer> Source::known() const {
   static const RawLabels none;
   std::vector<KnownContainer> list;
+  if (!makes_workloads()) {
+    return list;
+  }
   for (const auto& [id, container] : containers_) {
     const bool is_running =
         !container->cgroup.empty() || (container->facts && container->facts->is_running);
@@ -223,7 +230,7 @@ Source::Container& Source::entry(const std::string& id) {
 }
 
 bool Source::cgroup_born(const std::string& path) {
-  if (settings().containers == config::DockerSettings::Containers::none) {
+  if (is_off()) {
     return false;
   }
   const std::string id = container_of(path);
@@ -441,7 +448,7 @@ void Source::not_there(const Engine& engine, const std::string& id) {
     forget_unused_images();
     return;
   }
-  if (others.empty()) {
+  if (others.empty() || !makes_workloads()) {
     decide(container);
   } else {
     quarantine(container, engine.link.name() + " does not know this container");

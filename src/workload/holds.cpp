@@ -92,6 +92,10 @@ const Hold* Registry::hold_on(const Description& description) const {
   return hold_on(workload);
 }
 
+bool Registry::holds_any(Kind kind) const {
+  return std::ranges::any_of(holds_, [kind](const Hold& hold) { return hold.kind == kind; });
+}
+
 bool Registry::is_only_held(const Workload& workload) const {
   const Hold* hold = hold_on(workload);
   return hold != nullptr && workload.state == State::quarantined &&

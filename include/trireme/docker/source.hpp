@@ -33,6 +33,9 @@
 //
 // Failed operations are retried, and the container stays quarantined meanwhile. What is enforced
 // stays enforced while Docker is unavailable. A failure of one container affects no other.
+//
+// With containers = "none", containers are followed only while an operator's order (Registry::
+// hold()) is for one, so that it is quarantined when it starts again.
 #pragma once
 
 #include <cstdint>
@@ -110,6 +113,11 @@ class Source final : public workload::Source {
   enum class Network : std::uint8_t { ours, other, unknown };
 
   [[nodiscard]] const config::DockerSettings& settings() const { return host_->docker; }
+  /// False with containers = "none".
+  [[nodiscard]] bool makes_workloads() const;
+  /// True if containers need not be followed: none can be a workload, and no operator's order is
+  /// for a container.
+  [[nodiscard]] bool is_off() const;
   [[nodiscard]] std::string container_of(const std::string& path) const;
   Container& entry(const std::string& id);
   [[nodiscard]] std::vector<Container*> all() const;
@@ -147,6 +155,7 @@ class Source final : public workload::Source {
   // Decides what to do with a container from what is known about it.
   static void complain(Container& container, const std::string& problem);
   void decide(Container& container);
+  void decide_by_order(Container& container);
   void decide_by_labels(Container& container, Network network);
   void enforce(Container& container, const policy::LabelSet& labels);
   void list_unprotected(Container& container, const workload::Description& description);

@@ -99,6 +99,8 @@ class Registry {
   /// no such order.
   Status end_hold(const std::string& name, const std::string& by);
   [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
+  /// True if an order is for a workload of this kind, live or not.
+  [[nodiscard]] bool holds_any(Kind kind) const;
   /// The order that covers the workload; null if there is none.
   [[nodiscard]] const Hold* hold_on(const Workload& workload) const;
   /// The order that covers the described container or unit. A source must ask before it leaves
