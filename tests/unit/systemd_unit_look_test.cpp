@@ -62,7 +62,7 @@ class UnitLook : public BusTest {
   /// Begins a query. Its result is in result_ when it is complete.
   void begin(const std::vector<std::string>& names, UnitView last = {}) {
     result_.reset();
-    look_at_units(*bus_, entries_named(names), std::move(last), [this](Result<UnitView> view) {
+    look_at_units(*bus_, entries_named(names), {}, std::move(last), [this](Result<UnitView> view) {
       EXPECT_FALSE(result_) << "`done` is called once";
       result_ = std::move(view);
     });

@@ -156,7 +156,9 @@ TEST_F(UnitsTest, AHeldUnitThatStartsWithoutItsEntryIsStillHeld) {
     const std::string path = make("a.service");
     ASSERT_TRUE(await([&] { return is_enforced(path); }));
     ASSERT_TRUE(registry_->hold("a.service", "alice", ""));
-    configure(std::vector<std::string>());
+    systemd_->add("a.service");
+    look_after([&] { configure(std::vector<std::string>()); });
+    EXPECT_TRUE(exists(lasting("a.service"))) << "its next start waits for the quarantine";
     ASSERT_TRUE(tree_->remove(path));
     ASSERT_TRUE(await([&] { return registry_->find_cgroup(path) == nullptr; }));
     make("a.service");
@@ -168,6 +170,23 @@ TEST_F(UnitsTest, AHeldUnitThatStartsWithoutItsEntryIsStillHeld) {
     ASSERT_TRUE(registry_->end_hold("a.service", "alice"));
     configure(std::vector<std::string>());
     EXPECT_EQ(registry_->find_cgroup(path), nullptr);
+    EXPECT_FALSE(exists(lasting("a.service")));
+  });
+}
+
+TEST_F(UnitsTest, AHeldInstanceKeepsItsGateWithoutThoseOfItsTemplate) {
+  with_systemd([&] {
+    systemd_->add_file("/usr/lib/systemd/system/a@.service");
+    look_after([&] { configure({"a@*.service"}); });
+    EXPECT_TRUE(exists(lasting("a@.service")));
+    const std::string path = make("a@1.service");
+    ASSERT_TRUE(await([&] { return is_enforced(path); }));
+    ASSERT_TRUE(registry_->hold("a@1.service", "alice", ""));
+    systemd_->add("a@1.service", {{"DefaultDependencies", false}});
+    look_after([&] { configure(std::vector<std::string>()); });
+    EXPECT_FALSE(exists(lasting("a@.service")));
+    EXPECT_TRUE(exists(runtime("a@1.service"))) << "it starts before trireme at boot";
+    EXPECT_EQ(units_->gated(), std::set<std::string>{"a@1.service"});
   });
 }
 

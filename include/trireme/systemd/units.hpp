@@ -111,6 +111,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   static constexpr std::chrono::seconds kPause{1};
   void look_soon();
   void look();
+  [[nodiscard]] std::set<std::string> held_services() const;
   void looked(const std::shared_ptr<const config::Host>& host, Result<UnitView> view);
   void take(Result<UnitView> view);
   void note_unanswered(const std::string& what);
