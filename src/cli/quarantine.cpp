@@ -30,7 +30,7 @@ void print_quarantined(const json& workload) {
 void print_released(const std::string& name, const json& workload) {
   const std::string shown = printable(name);
   if (workload.is_null()) {
-    fmt::print("{} is released; it does not run now\n", shown);
+    fmt::print("{} is released; no workload has this name now\n", shown);
   } else if (workload.value("state", "") == "quarantined") {
     fmt::print("{}",
                fit(fmt::format("{} is released, but stays quarantined for another reason: {}\n",

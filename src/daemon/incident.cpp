@@ -47,7 +47,7 @@ void quarantine(Daemon& daemon, const Caller& caller, const json& params, const 
 void release(Daemon& daemon, const Caller& caller, const json& params, const Reply& reply) {
   const auto name = params.at("name").get<std::string>();
   const Status ended = daemon.registry().end_hold(name, user_of(caller));
-  // It may be none any more: its entry may have been removed meanwhile.
+  // A container or unit stays in quarantine until its source has decided about it.
   if (ended) {
     daemon.configure_sources();
   }

@@ -19,6 +19,8 @@ namespace {
 
 constexpr std::size_t kMostHolds = 4096;
 constexpr std::string_view kOrderedBy = "ordered by ";
+constexpr const char* kUndecided =
+    "an operator has released it; waiting until it is known whether it is still a workload";
 
 /// The name that the engine gave a container: without the suffix that it has in the registry while
 /// another workload has that name.
@@ -182,7 +184,11 @@ Status Registry::end_hold(const std::string& name, const std::string& by) {
   holds_.erase(ended);
   spdlog::warn("workload {}: released by {}", name, loggable(by));
   for (Workload& workload : concerned) {
-    restore(std::move(workload));
+    if (workload.kind == Kind::process) {
+      restore(std::move(workload));
+    } else {
+      std::ignore = block(std::move(workload), kUndecided);
+    }
   }
   // Last: if the daemon is killed before, the saved order applies again. In the other sequence, a
   // record would remain that tells of an order which nobody could end.
@@ -190,8 +196,9 @@ Status Registry::end_hold(const std::string& name, const std::string& by) {
   return {};
 }
 
-/// Enforces policy on a workload that was only held. If that fails, it stays quarantined with the
-/// reason.
+/// Enforces policy on a process that was only held; nobody describes it again. If that fails, it
+/// stays quarantined with the reason. What is known of a container or unit can be out of date:
+/// while it was held, it may have lost its labels or its entry.
 void Registry::restore(Workload workload) {
   const std::string key = key_of(workload.cgroup_path, workload.container_id);
   const auto labels = with_host_labels(workload.own_labels);

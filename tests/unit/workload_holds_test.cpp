@@ -269,6 +269,8 @@ TEST_F(HoldsTest, AContainerOfTheSameNameOfAnotherEngineIsHeldAtOnce) {
   EXPECT_EQ(in_kernel(docker), 0U);
   EXPECT_EQ(in_kernel(podman), 0U);
   ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  EXPECT_TRUE(registry_->enrol(container(docker, '1', "web")));
+  EXPECT_TRUE(registry_->enrol(container(podman, '2', "web")));
   EXPECT_NE(in_kernel(docker), 0U);
   EXPECT_NE(in_kernel(podman), 0U);
 }
@@ -305,9 +307,27 @@ TEST_F(HoldsTest, WhatIsNoWorkloadAnyMoreStaysHeld) {
   registry_->release(path);  // its [[unit]] entry was removed
   ASSERT_NE(registry_->find_name("web.service"), nullptr);
   EXPECT_EQ(in_kernel(path), 0U);
+  const unsigned enrolments = kernel_.enrolments;
   ASSERT_TRUE(registry_->end_hold("web.service", "alice"));
+  EXPECT_EQ(state("web.service"), State::quarantined) << "until its source has decided";
+  EXPECT_THAT(registry_->find_name("web.service")->reason, HasSubstr("still a workload"));
+  EXPECT_EQ(kernel_.enrolments, enrolments);
   registry_->release(path);
   EXPECT_TRUE(kernel_.cgroups.empty());
+}
+
+/// The daemon is killed before the source has decided.
+TEST_F(HoldsTest, WhatIsReleasedStaysInQuarantineUntilItsSourceHasDecided) {
+  const std::string path = make("docker-1.scope");
+  ASSERT_TRUE(registry_->enrol(container(path, '1', "web")));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  EXPECT_EQ(in_kernel(path), 0U);
+  restart();
+  EXPECT_THAT(registry_->holds(), IsEmpty());
+  EXPECT_EQ(in_kernel(path), 0U);
+  EXPECT_TRUE(registry_->enrol(container(path, '1', "web")));
+  EXPECT_NE(in_kernel(path), 0U);
 }
 
 TEST_F(HoldsTest, AnotherReasonStaysWhenTheOrderEnds) {

@@ -73,7 +73,8 @@ inline constexpr const char* workloads = "workloads";
 inline constexpr const char* quarantine = "quarantine";
 
 /// params {"name": "x.service"} -> workload object, or null if no workload of that name exists now.
-/// Ends the order of `quarantine`; an error if there is none. Root only.
+/// Ends the order of `quarantine`; an error if there is none. A container or unit can still be
+/// "quarantined" in the result: until it is known whether it still is a workload. Root only.
 inline constexpr const char* release = "release";
 
 /// params {} -> {"generation": 4, "rules": 2, "warnings": []}. If the files are invalid, it changes

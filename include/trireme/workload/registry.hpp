@@ -94,9 +94,9 @@ class Registry {
   /// or already held.
   Status hold(const std::string& name, const std::string& by, const std::string& why);
   /// Ends the order for the workload of this name, which need not be live, at the request of the
-  /// user `by`. The workload is enforced again unless it is quarantined for another reason too. Its
-  /// source should then be configured again, in case the workload is none any more. Error: there is
-  /// no such order.
+  /// user `by`. A process is enforced again unless it is quarantined for another reason too. A
+  /// container or unit stays in quarantine until its source enrolls or releases it, so the sources
+  /// must be configured again. Error: there is no such order.
   Status end_hold(const std::string& name, const std::string& by);
   [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
   /// True if an order is for a workload of this kind, live or not.
