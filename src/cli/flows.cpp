@@ -11,6 +11,7 @@
 #include "command.hpp"
 #include "flow_line.hpp"
 #include "flow_query.hpp"
+#include "loaded.hpp"
 #include "table.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
@@ -97,6 +98,9 @@ int run_live(const Globals& globals, const FlowOptions& options, json params) {
   const auto answer = ask(globals, control::method::connections, params);
   if (!answer) {
     return report(globals, answer.error());
+  }
+  if (const auto unread = answer->value("unread_networks", std::uint64_t{0}); unread > 0) {
+    fmt::print(stderr, "trirectl: {}\n", unread_text(unread));
   }
   auto found = answer->value("connections", std::vector<json>{});
   if (found.empty() && options.limit > 0) {

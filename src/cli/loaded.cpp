@@ -113,6 +113,11 @@ std::string forgotten_text(std::uint64_t kinds) {
       counted(kinds, "kind"));
 }
 
+std::string unread_text(std::uint64_t unread_networks) {
+  return "not all open connections are known: reading the sockets of " +
+         counted(unread_networks, "network namespace") + " takes too long";
+}
+
 Result<LiveFlows> live_flows(const Globals& globals, Live live) {
   const auto answer =
       ask(globals, control::method::connections, {{"processes", live == Live::processes}});
@@ -121,6 +126,7 @@ Result<LiveFlows> live_flows(const Globals& globals, Live live) {
   }
   LiveFlows found;
   found.unknown = answer->value("unknown", std::uint64_t{0});
+  found.unread_networks = answer->value("unread_networks", std::uint64_t{0});
   found.complete = answer->value("complete", true);
   for (const json& flow : answer->value("connections", json::array())) {
     if (auto seen = control::seen_flow(flow)) {

@@ -3,6 +3,8 @@
 // policy in force, the current workloads, and the flows that were seen.
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "command.hpp"
@@ -33,8 +35,11 @@ enum class Live : std::uint8_t {
 struct LiveFlows {
   std::vector<policy::SeenFlow> flows;  // identical ones grouped
   std::uint64_t unknown = 0;            // audited flows whose ends are not known; not in `flows`
-  bool complete = true;                 // false: there were more kinds than the daemon counts
+  std::uint64_t unread_networks = 0;    // network namespaces that the daemon did not read
+  bool complete = true;  // false: `unread_networks`, or more kinds than the daemon counts
 };
+/// "not all open connections are known: reading the sockets of 3 network namespaces takes too long"
+[[nodiscard]] std::string unread_text(std::uint64_t unread_networks);
 /// Open connections.
 [[nodiscard]] Result<LiveFlows> live_flows(const Globals& globals, Live live = Live::workloads);
 

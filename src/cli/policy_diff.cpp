@@ -109,7 +109,9 @@ Compared compare(const Globals& globals, const config::Configuration& configurat
                   .seen_seconds = span,
                   .journal_problem = {},
                   .forgotten = 0};
-  if (!live->complete) {
+  if (live->unread_networks > 0) {
+    basis.notes.push_back(unread_text(live->unread_networks));
+  } else if (!live->complete) {
     basis.notes.emplace_back(
         "not all open connections were compared: there are more than 100,000 kinds");
   }

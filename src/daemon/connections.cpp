@@ -321,22 +321,36 @@ Result<Connections> connections(Daemon& daemon, Scope scope) {
   if (!owners) {
     return tl::unexpected(owners.error());
   }
+  const ReadingTime budget;
   Reading reading(daemon, scope, std::move(*owners));
   std::set<std::uint64_t> networks;
+  std::size_t unread = 0;
   for (points::Point* point : daemon.enforcement().all()) {
     networks.insert(inode_of(point->network()));
+    if (budget.is_over() && point->network() != nullptr) {
+      unread++;
+      continue;
+    }
     if (Status read = reading.read(*point); !read) {
       return tl::unexpected(read.error());
     }
   }
   if (scope == Scope::everything) {
     for (const docker::KnownContainer& container : daemon.docker().known()) {
-      if (container.network && networks.insert(container.network->inode()).second) {
-        std::ignore = reading.read(container.network);  // its container may be ending
+      if (!container.network || !networks.insert(container.network->inode()).second) {
+        continue;
       }
+      if (budget.is_over()) {
+        unread++;
+        continue;
+      }
+      std::ignore = reading.read(container.network);  // its container may be ending
     }
   }
-  return reading.result();
+  Connections found = reading.result();
+  found.unread = unread;
+  found.complete = found.complete && unread == 0;
+  return found;
 }
 
 }  // namespace trireme::daemon

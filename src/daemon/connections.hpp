@@ -28,7 +28,10 @@ struct Connections {
   std::uint64_t flows = 0;              // all connections, including `unknown`
   /// Audited flows without a socket here whose conntrack entries do not say whose they are.
   std::uint64_t unknown = 0;
-  bool complete = true;  // false: there were more groups than the limit of 100,000
+  /// Network namespaces that were not read, because ReadingTime was over. The ends of connections
+  /// there are not known; their other ends here are listed.
+  std::size_t unread = 0;
+  bool complete = true;  // false: `unread`, or there were more groups than the limit of 100,000
 };
 
 enum class Scope : std::uint8_t {

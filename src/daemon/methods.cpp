@@ -89,11 +89,9 @@ Result<json> connections_json(Daemon& daemon, const json& params) {
     }
     list.size() < limit ? list.push_back(connection_json(group)) : void(++left_out);
   }
-  return json{{"flows", found->flows},
-              {"unknown", found->unknown},
-              {"complete", found->complete},
-              {"left_out", left_out},
-              {"connections", std::move(list)}};
+  return json{{"flows", found->flows},       {"unknown", found->unknown},
+              {"complete", found->complete}, {"unread_networks", found->unread},
+              {"left_out", left_out},        {"connections", std::move(list)}};
 }
 
 json rules_json(Daemon& daemon) {

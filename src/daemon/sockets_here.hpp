@@ -2,6 +2,7 @@
 // The sockets of one network namespace, for attributing connections to processes.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <set>
@@ -19,6 +20,19 @@ struct SocketsHere {
   std::vector<kernel::InetSocket> tcp;  // connections and listeners
   std::vector<kernel::InetSocket> udp;
   std::set<policy::Address> addresses;  // of the network namespace
+};
+
+/// How long one request may read sockets of one network namespace after another. It does so in the
+/// daemon's loop, so everything else waits meanwhile.
+class ReadingTime {
+ public:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kMost{2};
+  explicit ReadingTime(Clock::duration most = kMost) : end_(Clock::now() + most) {}
+  [[nodiscard]] bool is_over() const { return Clock::now() >= end_; }
+
+ private:
+  Clock::time_point end_;
 };
 
 /// Null: the calling thread's network namespace. Errors: it cannot be entered; netlink fails.

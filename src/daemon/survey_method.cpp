@@ -47,6 +47,10 @@ class Collecting {
       return tl::unexpected(here.error());
     }
     for (const auto& [inode, network] : networks_) {
+      if (time_.is_over()) {
+        unseen_.unread++;
+        continue;
+      }
       if (Status there = read_network(network); !there) {
         notes_.insert("the sockets of a network namespace were not listed: " +
                       there.error().message);
@@ -74,6 +78,9 @@ class Collecting {
           "for all compose services at once, without labels in compose files: label_from = { app = "
           "\"com.docker.compose.project\", tier = \"com.docker.compose.service\" } in [docker] of "
           "identity.toml");
+    }
+    for (std::string& note : notes_on(unseen_)) {
+      notes_.insert(std::move(note));
     }
     return notes_;
   }
@@ -149,6 +156,10 @@ class Collecting {
 
   /// The network namespace of the cgroup's first process, if it is another one than the daemon's.
   void note_network(const std::string& path) {
+    if (time_.is_over()) {
+      unseen_.unsearched++;
+      return;
+    }
     const std::vector<std::uint32_t> pids = daemon_.tree().pids(path);
     const std::uint64_t known = pids.empty() ? 0 : workload::network_of_process(pids.front());
     if (known == 0 || known == workload::own_network() || networks_.contains(known)) {
@@ -178,12 +189,14 @@ class Collecting {
   }
 
   Daemon& daemon_;
+  const ReadingTime time_;
   std::map<std::string, docker::KnownContainer> containers_;  // by id
   std::map<std::uint64_t, SocketOwner> owners_;               // by id of the cgroup
   std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
   AddressesByNetwork addresses_;
   std::vector<OwnedSocket> sockets_;
   std::set<std::string> notes_;
+  Unseen unseen_;
   bool has_containers_ = false;
   bool has_compose_ = false;
 };

@@ -9,6 +9,7 @@
 #include <optional>
 #include <tuple>
 
+#include "trireme/base/counted.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/suggest.hpp"
 
@@ -184,6 +185,20 @@ std::string lines_for(const SocketOwner& owner) {
       break;
   }
   return lines;
+}
+
+std::vector<std::string> notes_on(const Unseen& unseen) {
+  const auto late = fmt::format("reading took more than {} s", ReadingTime::kMost.count());
+  std::vector<std::string> notes;
+  if (unseen.unread > 0) {
+    notes.push_back(fmt::format("the sockets of {} were not listed: {}",
+                                counted(unseen.unread, "network namespace"), late));
+  }
+  if (unseen.unsearched > 0) {
+    notes.push_back(fmt::format("the network namespaces of {} were not looked for: {}",
+                                counted(unseen.unsearched, "cgroup"), late));
+  }
+  return notes;
 }
 
 Unmanaged find_unmanaged(const std::vector<OwnedSocket>& sockets,

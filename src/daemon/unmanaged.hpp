@@ -62,8 +62,17 @@ struct Unmanaged {
                                        const AddressesByNetwork& addresses,
                                        const policy::Policy& policy, bool has_handshakes);
 
+/// What a survey has not looked at.
+struct Unseen {
+  std::size_t unread = 0;      // network namespaces, because the time was over
+  std::size_t unsearched = 0;  // units and containers with an unknown network namespace, likewise
+};
+/// One line for each kind; empty if everything was looked at.
+[[nodiscard]] std::vector<std::string> notes_on(const Unseen& unseen);
+
 /// The result of the method `survey`. Reads cgroups and sockets; blocks as long as the kernel lists
-/// them. Errors: this host's sockets cannot be listed.
+/// them, in all but the daemon's own network namespace no longer than ReadingTime::kMost. Errors:
+/// this host's sockets cannot be listed.
 [[nodiscard]] Result<nlohmann::json> survey_json(Daemon& daemon);
 
 }  // namespace trireme::daemon

@@ -176,6 +176,17 @@ TEST_F(FindUnmanaged, RulesInForceCountEvenInAuditMode) {
   EXPECT_THAT(find().denied, SizeIs(1)) << "as if it was enforced";
 }
 
+TEST(Survey, SaysWhatItHasNotLookedAt) {
+  EXPECT_THAT(notes_on({}), IsEmpty());
+  EXPECT_THAT(notes_on({.unread = 3, .unsearched = 1}),
+              ElementsAre("the sockets of 3 network namespaces were not listed: reading took more "
+                          "than 2 s",
+                          "the network namespaces of 1 cgroup were not looked for: reading took "
+                          "more than 2 s"));
+  EXPECT_FALSE(ReadingTime().is_over());
+  EXPECT_TRUE(ReadingTime(std::chrono::seconds(0)).is_over());
+}
+
 TEST(Lines, MakeACandidateAWorkload) {
   EXPECT_EQ(lines_for(shop()), "[[unit]]\nname = \"shop.service\"\nlabels = { app = \"shop\" }\n");
   EXPECT_EQ(lines_for(db()), "docker run --label app=db ...\n");

@@ -142,18 +142,20 @@ inline constexpr const char* unit_gate = "unit-gate";
 inline constexpr const char* flows = "flows";
 
 /// params {"limit": 100, "processes": false, and the keys of FlowFilter::parse()} -> {"flows": 12,
-/// "unknown": 0, "complete": true, "left_out": 0, "connections": [a flow as above with "count",
-/// "local", "guess" and "unproved", ...]}: the open connections of workloads, as the policy in
-/// force judges them, without TCP connections that both sides have closed. Identical ones are one
-/// entry, the most frequent first. "unknown": audited flows whose ends are not known. "local": both
-/// ends are in one network namespace of this host. "guess": which end is the client is a guess by
-/// the ports, because no listener is left and conntrack did not see the connection begin.
-/// "unproved": the ends are workloads in two network namespaces of this host and have not proved
-/// their labels to each other; rules decide by their addresses. "left_out": entries that match but
-/// exceed the limit. "complete" is false if there are more kinds of connection than the daemon
-/// counts. With "processes": also connections of unlabeled processes of units and containers;
-/// entries are distinguished by address, TCP has "client_ports" (of each connection), and an end
-/// that is such a process has "cgroup", that of its unit or container. Root only.
+/// "unknown": 0, "complete": true, "unread_networks": 0, "left_out": 0, "connections": [a flow as
+/// above with "count", "local", "guess" and "unproved", ...]}: the open connections of workloads,
+/// as the policy in force judges them, without TCP connections that both sides have closed.
+/// Identical ones are one entry, the most frequent first. "unknown": audited flows whose ends are
+/// not known. "local": both ends are in one network namespace of this host. "guess": which end is
+/// the client is a guess by the ports, because no listener is left and conntrack did not see the
+/// connection begin. "unproved": the ends are workloads in two network namespaces of this host and
+/// have not proved their labels to each other; rules decide by their addresses. "left_out": entries
+/// that match but exceed the limit. "unread_networks": network namespaces that were not read,
+/// because reading the others took more than 2 s; connections there are missing or have one end.
+/// "complete" is false if there are such, or more kinds of connection than the daemon counts. With
+/// "processes": also connections of unlabeled processes of units and containers; entries are
+/// distinguished by address, TCP has "client_ports" (of each connection), and an end that is such a
+/// process has "cgroup", that of its unit or container. Root only.
 inline constexpr const char* connections = "connections";
 
 /// params {} -> what this host runs that is a workload or could become one:
@@ -189,7 +191,7 @@ inline constexpr const char* rules = "rules";
 /// are proposed for it, and its open connections; "denied": those that the policy in force would
 /// deny, if it was enforced and the candidates had these labels. An end is as in `flows`;
 /// "workload" is the name of the candidate or workload. "connects": open connections that the
-/// candidate began. Root only.
+/// candidate began. "notes" also says what was not looked at. Root only.
 inline constexpr const char* survey = "survey";
 
 /// params {"staged": "NAME", "digest": "<64 hex digits>", "identity_digest": "...",
