@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string_view>
 #include <unordered_map>
 
@@ -24,6 +25,9 @@ using OwnerKind = SocketOwner::Kind;
 /// Units that cannot or must not be workloads: their sockets belong to containers or to trireme.
 constexpr std::array<std::string_view, 4> kNoCandidates = {"trireme.service", "docker.service",
                                                            "containerd.service", "podman.service"};
+
+/// Threads of a unit or container whose network namespace is looked at.
+constexpr std::size_t kThreads = 256;
 
 policy::LabelSet labels_of(std::initializer_list<std::pair<const char*, std::string>> items) {
   policy::LabelSet labels;
@@ -79,6 +83,7 @@ class Collecting {
           "\"com.docker.compose.project\", tier = \"com.docker.compose.service\" } in [docker] of "
           "identity.toml");
     }
+    unseen_.unopened = unopened_.size();
     for (std::string& note : notes_on(unseen_)) {
       notes_.insert(std::move(note));
     }
@@ -91,13 +96,13 @@ class Collecting {
     std::unordered_map<std::string, SocketOwner> by_path;
     for (const std::string& path : daemon_.tree().all()) {
       const std::size_t slash = path.rfind('/');
-      const SocketOwner owner =
-          owner_of(path, path.substr(slash + 1)).value_or(by_path[path.substr(0, slash)]);
+      const auto own = owner_of(path, path.substr(slash + 1));
+      const SocketOwner owner = own.value_or(by_path[path.substr(0, slash)]);
       if (const auto id = daemon_.tree().id(path)) {
         owners_.emplace(*id, owner);
       }
-      if (owner.kind != OwnerKind::unlabeled) {
-        note_network(path);
+      if (own) {
+        note_networks(path);
       }
       by_path.emplace(path, owner);
     }
@@ -154,21 +159,26 @@ class Collecting {
             .labels = labels_of({{"app", project}, {"tier", service}})};
   }
 
-  /// The network namespace of the cgroup's first process, if it is another one than the daemon's.
-  void note_network(const std::string& path) {
+  /// The network namespaces, other than the daemon's, of the threads of the cgroup and of those
+  /// below it.
+  void note_networks(const std::string& path) {
     if (time_.is_over()) {
       unseen_.unsearched++;
       return;
     }
-    const std::vector<std::uint32_t> pids = daemon_.tree().pids(path);
-    const std::uint64_t known = pids.empty() ? 0 : workload::network_of_process(pids.front());
-    if (known == 0 || known == workload::own_network() || networks_.contains(known)) {
-      return;
+    std::size_t left = kThreads;
+    for (const auto& [inode, thread] : workload::networks_of(daemon_.tree(), path, left)) {
+      if (inode == own_network_ || networks_.contains(inode)) {
+        continue;
+      }
+      if (auto network = workload::hold_network(thread, inode)) {
+        networks_.emplace(inode, std::move(network));
+        unopened_.erase(inode);
+      } else {
+        unopened_.insert(inode);
+      }
     }
-    if (auto network = kernel::Netns::of_process(pids.front())) {
-      const std::uint64_t inode = (*network)->inode();
-      networks_.emplace(inode, std::move(*network));
-    }
+    unseen_.cut += left == 0 ? 1 : 0;
   }
 
   Status read_network(const std::shared_ptr<const kernel::Netns>& network) {
@@ -190,9 +200,11 @@ class Collecting {
 
   Daemon& daemon_;
   const ReadingTime time_;
+  const std::uint64_t own_network_ = workload::own_network();
   std::map<std::string, docker::KnownContainer> containers_;  // by id
   std::map<std::uint64_t, SocketOwner> owners_;               // by id of the cgroup
   std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
+  std::set<std::uint64_t> unopened_;  // inodes of network namespaces that could not be opened
   AddressesByNetwork addresses_;
   std::vector<OwnedSocket> sockets_;
   std::set<std::string> notes_;

@@ -198,6 +198,18 @@ std::vector<std::string> notes_on(const Unseen& unseen) {
     notes.push_back(fmt::format("the network namespaces of {} were not looked for: {}",
                                 counted(unseen.unsearched, "cgroup"), late));
   }
+  if (unseen.cut > 0) {
+    notes.push_back(
+        fmt::format("the network namespaces of {} may be missing: not all of {} "
+                    "threads were looked at",
+                    counted(unseen.cut, "cgroup"), unseen.cut == 1 ? "its" : "their"));
+  }
+  if (unseen.unopened > 0) {
+    notes.push_back(fmt::format(
+        "the sockets of {} were not listed: {} processes have ended, or "
+        "cannot be looked at",
+        counted(unseen.unopened, "network namespace"), unseen.unopened == 1 ? "its" : "their"));
+  }
   return notes;
 }
 

@@ -65,7 +65,9 @@ struct Unmanaged {
 /// What a survey has not looked at.
 struct Unseen {
   std::size_t unread = 0;      // network namespaces, because the time was over
-  std::size_t unsearched = 0;  // units and containers with an unknown network namespace, likewise
+  std::size_t unsearched = 0;  // cgroups of units and containers, because the time was over
+  std::size_t cut = 0;         // such cgroups of which not all threads were looked at
+  std::size_t unopened = 0;    // network namespaces that could not be opened
 };
 /// One line for each kind; empty if everything was looked at.
 [[nodiscard]] std::vector<std::string> notes_on(const Unseen& unseen);

@@ -183,6 +183,11 @@ TEST(Survey, SaysWhatItHasNotLookedAt) {
                           "than 2 s",
                           "the network namespaces of 1 cgroup were not looked for: reading took "
                           "more than 2 s"));
+  EXPECT_THAT(notes_on({.cut = 2, .unopened = 1}),
+              ElementsAre("the network namespaces of 2 cgroups may be missing: not all of their "
+                          "threads were looked at",
+                          "the sockets of 1 network namespace were not listed: its processes have "
+                          "ended, or cannot be looked at"));
   EXPECT_FALSE(ReadingTime().is_over());
   EXPECT_TRUE(ReadingTime(std::chrono::seconds(0)).is_over());
 }
