@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sockets_here.hpp"
 
+#include <charconv>
+
+#include "trireme/base/file.hpp"
 #include "trireme/kernel/addresses.hpp"
 #include "trireme/policy/world.hpp"
 
 namespace trireme::daemon {
 namespace {
+
+/// Of the calling thread's network namespace, as all of /proc/sys/net.
+constexpr const char* kPortRange = "/proc/sys/net/ipv4/ip_local_port_range";
 
 Result<SocketsHere> sockets_here() {
   SocketsHere found;
@@ -25,10 +31,25 @@ Result<SocketsHere> sockets_here() {
   for (const kernel::InterfaceAddress& each : *addresses) {
     found.addresses.insert(each.address);
   }
+  found.ephemeral = ephemeral_ports(read_file(kPortRange).value_or(""));
   return found;
 }
 
 }  // namespace
+
+EphemeralPorts ephemeral_ports(const std::string& text) {
+  EphemeralPorts ports;
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, ports.first);
+  const char* next = first.ptr;
+  while (next != end && (*next == ' ' || *next == '\t')) {
+    ++next;
+  }
+  const auto last = std::from_chars(next, end, ports.last);
+  const bool is_range = first.ec == std::errc() && last.ec == std::errc() && ports.first != 0 &&
+                        ports.first <= ports.last;
+  return is_range ? ports : EphemeralPorts();
+}
 
 Result<SocketsHere> sockets_in(const std::shared_ptr<const kernel::Netns>& network) {
   if (network == nullptr) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <set>
@@ -16,10 +17,20 @@
 
 namespace trireme::daemon {
 
+/// The local ports that the kernel chooses for clients: net.ipv4.ip_local_port_range.
+struct EphemeralPorts {
+  std::uint16_t first = 32768;
+  std::uint16_t last = 60999;
+  [[nodiscard]] bool contains(std::uint16_t port) const { return port >= first && port <= last; }
+};
+/// Reads the content of that file; Linux's default if it is something else.
+[[nodiscard]] EphemeralPorts ephemeral_ports(const std::string& text);
+
 struct SocketsHere {
   std::vector<kernel::InetSocket> tcp;  // connections and listeners
   std::vector<kernel::InetSocket> udp;
   std::set<policy::Address> addresses;  // of the network namespace
+  EphemeralPorts ephemeral;
 };
 
 /// How long one request may read sockets of one network namespace after another. It does so in the

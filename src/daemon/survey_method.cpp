@@ -191,7 +191,7 @@ class Collecting {
     for (const auto* list : {&found->tcp, &found->udp}) {
       for (const kernel::InetSocket& socket : *list) {
         if (const auto owner = owners_.find(socket.cgroup_id); owner != owners_.end()) {
-          sockets_.push_back({socket, inode, owner->second});
+          sockets_.push_back({socket, inode, owner->second, found->ephemeral});
         }
       }
     }

@@ -16,13 +16,13 @@
 namespace trireme::daemon {
 namespace {
 
-/// A UDP socket that is bound to a port below the ephemeral ones waits for requests.
-constexpr std::uint16_t kFirstEphemeral = 32768;
 constexpr std::size_t kLongestValue = 63;
 
-bool listens(const kernel::InetSocket& socket) {
+/// A UDP socket that is bound to a port which the kernel does not choose waits for requests.
+bool listens(const OwnedSocket& owned) {
+  const kernel::InetSocket& socket = owned.socket;
   return socket.remote_port == 0 && socket.local_port != 0 &&
-         (socket.protocol == IPPROTO_TCP || socket.local_port < kFirstEphemeral);
+         (socket.protocol == IPPROTO_TCP || !owned.ephemeral.contains(socket.local_port));
 }
 
 class Finding {
@@ -31,11 +31,12 @@ class Finding {
           bool has_handshakes)
       : sockets_(sockets), addresses_(addresses), has_handshakes_(has_handshakes) {
     for (std::size_t i = 0; i < sockets.size(); ++i) {
-      const auto& [socket, network, owner] = sockets[i];
-      if (listens(socket) && owner.is_candidate()) {
+      const auto& [socket, network, owner, ephemeral] = sockets[i];
+      const bool is_listener = listens(sockets[i]);
+      if (is_listener && owner.is_candidate()) {
         candidate(owner).listens.insert(policy::port_text(socket.protocol, socket.local_port));
       }
-      if (listens(socket) || socket.remote_port != 0) {
+      if (is_listener || socket.remote_port != 0) {
         live_[socket.protocol].push_back(live_socket(socket, network, i));
       }
     }

@@ -37,6 +37,7 @@ struct OwnedSocket {
   kernel::InetSocket socket;
   std::uint64_t network = 0;  // inode of its network namespace; 0: the daemon's own
   SocketOwner owner;
+  EphemeralPorts ephemeral = {};  // of its network namespace
 };
 
 struct Unmanaged {

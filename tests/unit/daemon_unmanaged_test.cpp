@@ -88,6 +88,27 @@ TEST_F(FindUnmanaged, OnlyWhatListensOrConnectsIsACandidate) {
   EXPECT_EQ(found.candidates[1].connects, 1U);
 }
 
+TEST_F(FindUnmanaged, APortIsAClientsWhereItsNetworkNamespaceSaysSo) {
+  listen(shop(), 2000, IPPROTO_UDP);
+  sockets_.back().ephemeral = {.first = 1024, .last = 30000};
+  listen(db(), 40000, IPPROTO_UDP);
+  sockets_.back().ephemeral = {.first = 1024, .last = 30000};
+  const Unmanaged found = find();
+  ASSERT_THAT(found.candidates, SizeIs(1));
+  EXPECT_EQ(found.candidates[0].owner.name, "db");
+}
+
+TEST(Ephemeral, IsReadFromTheFile) {
+  const auto text = [](const std::string& file) {
+    const EphemeralPorts ports = ephemeral_ports(file);
+    return std::to_string(ports.first) + "-" + std::to_string(ports.last);
+  };
+  EXPECT_EQ(text("1024\t65535\n"), "1024-65535");
+  for (const char* file : {"", "x", "1024", "1024\t70000\n", "2000\t1000\n", "0\t10\n"}) {
+    EXPECT_EQ(text(file), "32768-60999") << file;
+  }
+}
+
 TEST_F(FindUnmanaged, AConnectionIsCountedOnceFromItsClient) {
   listen(db(), 5432);
   connect(shop(), 40000, db(), 5432);
