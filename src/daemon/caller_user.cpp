@@ -3,16 +3,12 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <pwd.h>
 
-#include <array>
 #include <charconv>
 #include <cstdint>
-#include <cstdio>
-#include <memory>
-#include <tuple>
 
 #include "trireme/base/file.hpp"
+#include "trireme/base/users.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -34,25 +30,11 @@ uid_t login_of(const control::Caller& caller) {
   return uid == kUnset || !still_runs(caller) ? caller.uid : uid;
 }
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::ignore = std::fclose(file); }
-};
-
 }  // namespace
 
 std::string user_of(const control::Caller& caller) {
   const uid_t uid = login_of(caller);
-  const std::unique_ptr<std::FILE, CloseFile> users(std::fopen("/etc/passwd", "re"));
-  std::array<char, 4096> buffer{};
-  passwd entry{};
-  passwd* found = nullptr;
-  while (users != nullptr &&
-         ::fgetpwent_r(users.get(), &entry, buffer.data(), buffer.size(), &found) == 0) {
-    if (found->pw_uid == uid) {
-      return found->pw_name;
-    }
-  }
-  return fmt::format("uid {}", uid);
+  return local_user(uid).value_or(fmt::format("uid {}", uid));
 }
 
 }  // namespace trireme::daemon
