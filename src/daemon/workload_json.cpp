@@ -3,7 +3,6 @@
 
 #include <netinet/in.h>
 
-#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -78,11 +77,11 @@ std::string quarantine_text(const workload::Workload& workload,
 }
 
 json holds_json(const workload::Registry& registry) {
-  const auto workloads = registry.all();
+  const std::vector<bool> live = registry.live_holds();
   json list = json::array();
-  for (const workload::Hold& hold : registry.holds()) {
-    const bool is_live = std::ranges::any_of(
-        workloads, [&](const workload::Workload* each) { return hold.covers(*each); });
+  for (std::size_t i = 0; i < live.size(); ++i) {
+    const workload::Hold& hold = registry.holds()[i];
+    const bool is_live = live[i];
     list.push_back({{"name", hold.name},
                     {"kind", workload::text(hold.kind)},
                     {"by", hold.by},

@@ -31,22 +31,28 @@ std::string_view engine_name(std::string_view name, std::string_view container_i
   return has_suffix ? name.substr(0, name.size() - digits.size() - 1) : name;
 }
 
+/// An order covers a workload if they have one of these in common. `Subject`: Hold or Workload.
+template <typename Subject>
+std::vector<std::string> hold_keys(const Subject& subject) {
+  switch (subject.kind) {
+    case Kind::process:
+      return {"process " + std::to_string(subject.cgroup_id)};
+    case Kind::container:
+      return {"container id " + subject.container_id,
+              "container name " + std::string(engine_name(subject.name, subject.container_id))};
+    case Kind::unit:
+      return {"unit path " + subject.cgroup_path, "unit name " + subject.name};
+  }
+  return {};
+}
+
 }  // namespace
 
 bool Hold::covers(const Workload& workload) const {
-  if (workload.kind != kind) {
-    return false;
-  }
-  switch (kind) {
-    case Kind::process:
-      return workload.cgroup_id == cgroup_id;
-    case Kind::container:
-      return workload.container_id == container_id ||
-             engine_name(workload.name, workload.container_id) == engine_name(name, container_id);
-    case Kind::unit:
-      return workload.cgroup_path == cgroup_path || workload.name == name;
-  }
-  return false;
+  const std::vector<std::string> its = hold_keys(workload);
+  return std::ranges::any_of(hold_keys(*this), [&its](const std::string& key) {
+    return std::ranges::find(its, key) != its.end();
+  });
 }
 
 std::string Hold::text() const {
@@ -79,10 +85,42 @@ std::optional<Hold> Hold::of(const Workload& workload) {
                                                       : std::nullopt;
 }
 
+/// Must be called after each change of holds_.
+void Registry::index_holds() {
+  hold_index_.clear();
+  for (std::size_t i = 0; i < holds_.size(); ++i) {
+    for (std::string& key : hold_keys(holds_[i])) {
+      hold_index_.emplace(std::move(key), i);
+    }
+  }
+}
+
 const Hold* Registry::hold_on(const Workload& workload) const {
-  const auto found =
-      std::ranges::find_if(holds_, [&](const Hold& hold) { return hold.covers(workload); });
-  return found == holds_.end() ? nullptr : &*found;
+  std::size_t first = holds_.size();
+  if (hold_index_.empty()) {
+    return nullptr;
+  }
+  for (const std::string& key : hold_keys(workload)) {
+    for (auto [next, end] = hold_index_.equal_range(key); next != end; ++next) {
+      first = std::min(first, next->second);
+    }
+  }
+  return first == holds_.size() ? nullptr : &holds_[first];
+}
+
+std::vector<bool> Registry::live_holds() const {
+  std::vector<bool> live(holds_.size(), false);
+  if (holds_.empty()) {
+    return live;
+  }
+  for (const auto& [own, workload] : by_key_) {
+    for (const std::string& key : hold_keys(workload)) {
+      for (auto [next, end] = hold_index_.equal_range(key); next != end; ++next) {
+        live[next->second] = true;
+      }
+    }
+  }
+  return live;
 }
 
 const Hold* Registry::hold_on(const Description& description) const {
@@ -106,6 +144,7 @@ bool Registry::is_only_held(const Workload& workload) const {
 
 void Registry::set_holds(std::vector<Hold> holds) {
   holds_ = std::move(holds);
+  index_holds();
 }
 
 Status Registry::note_holds() const {
@@ -136,6 +175,7 @@ Status Registry::hold(const std::string& name, const std::string& by, const std:
        .by = by,
        .why = why,
        .since = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))});
+  index_holds();
   const std::string text = holds_.back().text();
   spdlog::warn("workload {}: quarantined, {}", name, loggable(text));
   // If it is quarantined already, that reason stays in effect, with its own end.
@@ -182,6 +222,7 @@ Status Registry::end_hold(const std::string& name, const std::string& by) {
     }
   }
   holds_.erase(ended);
+  index_holds();
   spdlog::warn("workload {}: released by {}", name, loggable(by));
   for (Workload& workload : concerned) {
     if (workload.kind == Kind::process) {
@@ -217,8 +258,9 @@ void Registry::restore(Workload workload) {
 
 /// An order for a process ends with it.
 void Registry::end_hold_of(const Workload& workload) {
-  if (workload.kind == Kind::process &&
+  if (workload.kind == Kind::process && hold_on(workload) != nullptr &&
       std::erase_if(holds_, [&](const Hold& hold) { return hold.covers(workload); }) > 0) {
+    index_holds();
     std::ignore = note_holds();
   }
 }
@@ -229,18 +271,23 @@ void Registry::recall_hold(const Workload& workload) {
   auto hold = Hold::of(workload);
   if (hold && hold_on(workload) == nullptr) {
     holds_.push_back(std::move(*hold));
+    index_holds();
     std::ignore = note_holds();
   }
 }
 
 /// After recover(): removes orders for processes that ended while no daemon ran.
 void Registry::forget_stale_holds() {
-  const auto stale = std::erase_if(holds_, [this](const Hold& hold) {
-    return hold.kind == Kind::process && std::ranges::none_of(by_key_, [&](const auto& item) {
-             return hold.covers(item.second);
-           });
-  });
-  if (stale > 0) {
+  const std::vector<bool> live = live_holds();
+  const std::size_t before = holds_.size();
+  std::vector<Hold> kept;
+  for (std::size_t each = 0; each < before; ++each) {
+    if (holds_[each].kind != Kind::process || live[each]) {
+      kept.push_back(std::move(holds_[each]));
+    }
+  }
+  set_holds(std::move(kept));
+  if (holds_.size() < before) {
     std::ignore = note_holds();
   }
 }

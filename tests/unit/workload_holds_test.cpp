@@ -2,6 +2,8 @@
 // Quarantine by an operator's order: what must not end it, and what does.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "trireme/workload/registry.hpp"
 #include "workload_support.hpp"
 
@@ -273,6 +275,27 @@ TEST_F(HoldsTest, AContainerOfTheSameNameOfAnotherEngineIsHeldAtOnce) {
   EXPECT_TRUE(registry_->enrol(container(podman, '2', "web")));
   EXPECT_NE(in_kernel(docker), 0U);
   EXPECT_NE(in_kernel(podman), 0U);
+}
+
+TEST_F(HoldsTest, TheFirstOrderThatCoversAWorkloadIsFound) {
+  const std::string first = make("docker-1.scope");
+  const std::string second = make("docker-2.scope");
+  ASSERT_TRUE(registry_->enrol(container(first, '1', "web")));
+  ASSERT_TRUE(registry_->enrol(container(second, '2', "db")));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  ASSERT_TRUE(registry_->hold("db", "alice", ""));
+  registry_->end_container(hex('1'));
+  EXPECT_EQ(registry_->live_holds(), (std::vector<bool>{false, true}));
+  EXPECT_TRUE(registry_->enrol(container(second, '2', "web"))) << "both orders cover it now";
+  EXPECT_EQ(registry_->live_holds(), (std::vector<bool>{true, true}));
+  for (const Workload* workload : registry_->all()) {
+    const auto covering = std::ranges::find_if(
+        registry_->holds(), [&](const Hold& hold) { return hold.covers(*workload); });
+    EXPECT_EQ(registry_->hold_on(*workload), &*covering);
+  }
+  ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  ASSERT_THAT(registry_->holds(), SizeIs(1));
+  EXPECT_EQ(registry_->hold_on(*registry_->find_name("web")), &registry_->holds().front());
 }
 
 TEST_F(HoldsTest, AnotherKindWithTheSameNameIsFree) {

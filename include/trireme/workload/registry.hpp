@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "trireme/kernel/cgroup.hpp"
@@ -99,6 +100,8 @@ class Registry {
   /// must be configured again. Error: there is no such order.
   Status end_hold(const std::string& name, const std::string& by);
   [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
+  /// For each of holds(): whether a live workload is covered by it.
+  [[nodiscard]] std::vector<bool> live_holds() const;
   /// True if an order is for a workload of this kind, live or not.
   [[nodiscard]] bool holds_any(Kind kind) const;
   /// The order that covers the workload; null if there is none.
@@ -182,6 +185,7 @@ class Registry {
   void recall_hold(const Workload& workload);
   void end_hold_of(const Workload& workload);
   void forget_stale_holds();
+  void index_holds();
   Status note_holds() const;
 
   static constexpr std::size_t kExamined = 64;  // processes to look at when checking one workload
@@ -196,6 +200,7 @@ class Registry {
   /// By key: when the kernel last refused to enforce a workload in the namespace of its processes.
   std::map<std::string, std::chrono::steady_clock::time_point> refused_;
   std::vector<Hold> holds_;
+  std::unordered_multimap<std::string, std::size_t> hold_index_;  // by what they cover
 };
 
 /// The workloads that a daemon of this network namespace has recorded on their cgroups, whether it
