@@ -44,11 +44,17 @@ namespace trireme::control::method {
 ///   "tokens": {"queues": "the kernel's queue mechanism as text, or none", "threads": 2,
 ///              "credential": "certificate of web-1 by CN=fleet, until 2027-01-01",
 ///              "expires": "2027-01-01T00:00:00Z", or null,
-///              "peers": ["10.0.0.0/8"], "enforcement_points": 1, "peer_identities": 0},
+///              "peers": ["10.0.0.0/8"], "nat": ["10.1.0.0/16"], "enforcement_points": 1,
+///              "peer_identities": 0, "proved_connections": 0,
+///              "crowded": {"handshakes": {"dropped": 3, "holder": "remote host 10.0.0.7",
+///                                         "holds": 900, "of": 1024, "lately": true}}},
 ///   "peers": [{"address": "10.0.0.2", "ok": 2, "refused": 7, "reason": "denied_by_peer"}],
 ///   "gate": {"refused": {"policy": 3, "...": 0}, "audited": 0,
 ///            "births": {"quarantined": "always|while_running|absent|off",
 ///                       "reason": "why it is not always"}},
+///   "self_check": {"gate_repairs": 0, "network_moves": 0},
+///   "conntrack": [{"network": "@host", "entries": 120, "max": 262144, "full": false}],
+///   "names": {"addresses": 2, "answers_believed": 5, "answers_doubted": 0, "answers_lost": 0},
 ///   "cgroup_driver": "systemd|cgroupfs",
 ///   "problems": ["something that keeps the daemon from working fully"]}
 /// "errors" are those of the last load; while there are any, an older generation stays in force.
@@ -58,6 +64,20 @@ namespace trireme::control::method {
 /// the most refusals first, at most 256. "births" says whether the kernel quarantines new
 /// containers before their first instruction.
 /// "holds": the quarantine orders; "live": whether a workload that the order covers exists now.
+/// "tokens": "peers" and "nat" are those of [host]; "peer_identities": label sets that remote hosts
+/// have proved; "proved_connections": proved TCP connections, as long as their sockets exist;
+/// "crowded": resources of the verifier that have been full since the daemon's start (handshakes,
+/// exchanges, held_datagrams, held_segments, proved_connections, proved_datagrams, requests,
+/// first_datagrams): how many entries were "dropped" to make room, the largest "holder" at the last
+/// time, and how many of all "of" entries it "holds"; "lately": that was less than 30 s ago.
+/// "self_check": "gate_repairs": programs and numbers of the gate that others had changed and that
+/// were repaired; "network_moves": workloads that were found in another network namespace, and are
+/// enforced there or in quarantine.
+/// "conntrack": how full it is in each network namespace with workloads; "full" from nine tenths
+/// on, until it is below eight tenths.
+/// "names": addresses that are in a [[network]] by a DNS name, and DNS answers: those that added
+/// addresses, those not used because no rule allows the workload to ask that server, and those
+/// dropped because the queue was full.
 /// Root only.
 inline constexpr const char* status = "status";
 
