@@ -78,7 +78,7 @@ void Drift::repair() {
     failure_ = written.error().text();
     failures_++;
     if (log_shares().admit(owner_)) {
-      log_event(LOG_ERR, message_id::kDrift,
+      log_event(LOG_ERR, message_id::kNotRepaired,
                 fmt::format("{}; cannot rewrite the table: {}", reason_, failure_),
                 {{"NETWORK", owner_}, {"REASON", reason_}, {"ERROR", failure_}});
     }

@@ -14,6 +14,7 @@ namespace message_id {
 inline constexpr const char* kDenied = "41226713f7d94ba38f6b7b4c460dacba";
 inline constexpr const char* kAudited = "78fde9cdde0843beae66bf9e03f7d09a";
 inline constexpr const char* kDrift = "833d7afbc458460680bb70267922fed5";
+inline constexpr const char* kNotRepaired = "1f4ddf1ce7704724b7060c137a9cc543";
 inline constexpr const char* kReloadRefused = "005efd4c45874a82a783893a8f4581e9";
 inline constexpr const char* kCertificateEnds = "0464410b703644e3b303b5351d34a640";
 }  // namespace message_id
