@@ -129,15 +129,6 @@ std::string fit(const std::string& text, std::size_t indent) {
   return out;
 }
 
-std::string printable_lines(std::string_view text) {
-  std::string out;
-  for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
-    out += printable(text.substr(0, end)) + '\n';
-    text.remove_prefix(end + 1);
-  }
-  return out + printable(text);
-}
-
 void Table::add(std::vector<std::string> row) {
   for (std::string& cell : row) {
     cell = printable(cell);

@@ -24,8 +24,6 @@ enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 /// Colors `text` by the verdict ("deny") or workload state ("enforced") in `word`.
 [[nodiscard]] std::string paint_verdict(const std::string& word, std::string_view text);
 
-/// printable() for each line of the text.
-[[nodiscard]] std::string printable_lines(std::string_view text);
 /// Number of characters (code points) of UTF-8 text. Double-width characters count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
 /// Breaks text into lines of at most `width` characters, after a comma or space if possible. Lines

@@ -19,9 +19,9 @@ constexpr std::chrono::milliseconds kSystemdPatience(3000);
 constexpr int kUsage = 2;  // exit status: invalid usage
 
 int complain(const Error& error, int exit_status = kExitFailure) {
-  std::fprintf(stderr, "triremed: %s\n", error.message.c_str());
+  std::fprintf(stderr, "triremed: %s\n", printable_lines(error.message).c_str());
   if (!error.hint.empty()) {
-    std::fprintf(stderr, "triremed: hint: %s\n", error.hint.c_str());
+    std::fprintf(stderr, "triremed: hint: %s\n", printable_lines(error.hint).c_str());
   }
   return exit_status;
 }
@@ -119,7 +119,7 @@ int main(int argc, char** argv) {
   try {
     return trireme::daemon::run(argc, argv);
   } catch (const std::exception& exception) {
-    std::fprintf(stderr, "triremed: %s\n", exception.what());
+    std::fprintf(stderr, "triremed: %s\n", trireme::printable_lines(exception.what()).c_str());
     return 1;
   }
 }

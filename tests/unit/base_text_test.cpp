@@ -181,5 +181,11 @@ TEST(Printable, AllOtherTextIsLeftAlone) {
   }
 }
 
+TEST(Printable, KeepsTheEndsOfLinesWhereTextHasLines) {
+  EXPECT_EQ(printable_lines("a\x1b\n\nb\x7F"), "a?\n\nb?");
+  EXPECT_EQ(printable_lines("a\n"), "a\n");
+  EXPECT_EQ(printable_lines(""), "");
+}
+
 }  // namespace
 }  // namespace trireme

@@ -23,5 +23,7 @@ struct ControlCharacter {
 
 /// Replaces each control character by '?'.
 [[nodiscard]] std::string printable(std::string_view text);
+/// printable() for each line of the text.
+[[nodiscard]] std::string printable_lines(std::string_view text);
 
 }  // namespace trireme
