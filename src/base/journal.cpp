@@ -6,6 +6,8 @@
 #include <syslog.h>
 #include <systemd/sd-journal.h>
 
+#include "trireme/base/printable.hpp"
+
 namespace trireme {
 namespace {
 
@@ -24,6 +26,20 @@ void log_events_to_journal() {
   to_journal = true;
 }
 
+std::vector<std::string> journal_entry(int priority, const char* id, const std::string& message,
+                                       const JournalFields& fields) {
+  std::vector<std::string> lines = {"MESSAGE=" + printable(message),
+                                    "PRIORITY=" + std::to_string(priority),
+                                    "SYSLOG_IDENTIFIER=triremed"};
+  if (id != nullptr) {
+    lines.push_back(std::string("MESSAGE_ID=") + id);
+  }
+  for (const auto& [name, value] : fields) {
+    lines.push_back("TRIREME_" + name + "=" + printable(value));
+  }
+  return lines;
+}
+
 void log_event(int priority, const char* id, const std::string& message,
                const JournalFields& fields) {
   if (!to_journal) {
@@ -33,14 +49,7 @@ void log_event(int priority, const char* id, const std::string& message,
   if (!spdlog::should_log(level(priority))) {
     return;
   }
-  std::vector<std::string> lines = {"MESSAGE=" + message, "PRIORITY=" + std::to_string(priority),
-                                    "SYSLOG_IDENTIFIER=triremed"};
-  if (id != nullptr) {
-    lines.push_back(std::string("MESSAGE_ID=") + id);
-  }
-  for (const auto& [name, value] : fields) {
-    lines.push_back("TRIREME_" + name + "=" + value);
-  }
+  std::vector<std::string> lines = journal_entry(priority, id, message, fields);
   std::vector<iovec> parts;
   parts.reserve(lines.size());
   for (std::string& line : lines) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "audit_summary.hpp"
 #include "trireme/base/counted.hpp"
 #include "trireme/base/journal.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::daemon {
@@ -32,6 +34,26 @@ bool stderr_is_journal() {
   return stream != nullptr && ::fstat(STDERR_FILENO, &status) == 0 &&
          stream == fmt::format("{}:{}", status.st_dev, status.st_ino);
 }
+
+class PrintableSink final : public spdlog::sinks::sink {
+ public:
+  explicit PrintableSink(std::shared_ptr<spdlog::sinks::sink> next) : next_(std::move(next)) {}
+
+  void log(const spdlog::details::log_msg& message) override {
+    const std::string line = printable({message.payload.data(), message.payload.size()});
+    spdlog::details::log_msg clean = message;
+    clean.payload = line;
+    next_->log(clean);
+  }
+  void flush() override { next_->flush(); }
+  void set_pattern(const std::string& pattern) override { next_->set_pattern(pattern); }
+  void set_formatter(std::unique_ptr<spdlog::formatter> formatter) override {
+    next_->set_formatter(std::move(formatter));
+  }
+
+ private:
+  std::shared_ptr<spdlog::sinks::sink> next_;
+};
 
 std::string end_text(const policy::FlowEnd& end) {
   std::string text = end.labels ? end.labels->text() : end.entity;
@@ -51,6 +73,10 @@ std::string end_text(const policy::FlowEnd& end) {
 
 }  // namespace
 
+std::shared_ptr<spdlog::sinks::sink> printable_sink(std::shared_ptr<spdlog::sinks::sink> next) {
+  return std::make_shared<PrintableSink>(std::move(next));
+}
+
 Status set_up_log(const std::string& level, bool foreground) {
   const spdlog::level::level_enum wanted = spdlog::level::from_str(level);
   if (wanted == spdlog::level::off) {
@@ -64,7 +90,7 @@ Status set_up_log(const std::string& level, bool foreground) {
     sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
     sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$: %v");
   }
-  auto logger = std::make_shared<spdlog::logger>("triremed", std::move(sink));
+  auto logger = std::make_shared<spdlog::logger>("triremed", printable_sink(std::move(sink)));
   logger->set_level(wanted);
   spdlog::set_default_logger(std::move(logger));
   return {};
@@ -92,7 +118,7 @@ void log_flow(const policy::Flow& flow, std::uint64_t repeated) {
                           {"COUNT", std::to_string(repeated == 0 ? 1 : repeated)},
                           {"POLICY", flow.policy},
                           {"FLOW", control::to_json(flow).dump(
-                                       -1, ' ', false, nlohmann::json::error_handler_t::replace)}};
+                                       -1, ' ', true, nlohmann::json::error_handler_t::replace)}};
   for (const auto& [name, at] : {std::pair("SOURCE_VERDICT", flow.at_source),
                                  std::pair("DESTINATION_VERDICT", flow.at_destination)}) {
     if (at) {

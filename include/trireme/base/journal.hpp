@@ -25,6 +25,12 @@ using JournalFields = std::vector<std::pair<std::string, std::string>>;
 /// From now on, log_event() writes to the journal. Called once, before threads start.
 void log_events_to_journal();
 
+/// The fields of the journal's entry for log_event(), "NAME=VALUE" each. Control characters become
+/// '?': names and labels in them come from others.
+[[nodiscard]] std::vector<std::string> journal_entry(int priority, const char* id,
+                                                     const std::string& message,
+                                                     const JournalFields& fields);
+
 /// Logs the message. In the journal with this priority (LOG_ERR of syslog.h, ...), MESSAGE_ID=`id`
 /// unless it is null, and the fields as TRIREME_NAME=VALUE; otherwise as one line by spdlog.
 void log_event(int priority, const char* id, const std::string& message,
