@@ -3,15 +3,25 @@
 daemon, the configuration and the workload itself, until the order ends."""
 
 import json
+import shutil
 import signal
 import unittest
 
-from tests.system import waiting
+from tests.system import agent, waiting
+from tests.system.crossing import PYTHON
 from tests.system.host import TRIRECTL, HostCase
 from tests.system.lab import LabCase
 
 SERVER = "[Service]\nExecStart=/usr/bin/busybox httpd -f -p {port} -h /srv\nRestart=always\n"
-UNIT = '[[unit]]\nname = "shop.service"\nlabels = { app = "shop" }\n'
+NESTED_CGROUP = "/sys/fs/cgroup/system.slice/nested.service"
+NESTED = (
+    f"mkdir {NESTED_CGROUP}/first\necho 0 >{NESTED_CGROUP}/first/cgroup.procs\n"
+    "exec /usr/bin/busybox httpd -f -p 6002 -h /srv\n"
+)
+UNIT = (
+    '[[unit]]\nname = "shop.service"\nlabels = { app = "shop" }\n'
+    '[[unit]]\nname = "nested.service"\nlabels = { app = "nested" }\n'
+)
 
 
 class Processes(HostCase):
@@ -158,12 +168,28 @@ class Processes(HostCase):
 class UnitsAndContainers(LabCase):
     FILES = (
         ("etc/systemd/system/shop.service", SERVER.format(port=6001)),
+        (
+            "etc/systemd/system/nested.service",
+            "[Service]\nDelegate=yes\nExecStart=/bin/sh /srv/nested.sh\n",
+        ),
+        ("srv/nested.sh", NESTED),
         ("etc/trireme/identity.toml", UNIT),
     )
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        shutil.copy(agent.__file__, cls.lab.root + "/srv/agent.py")
+
     def setUp(self):
         super().setUp()
-        self.addCleanup(self.lab.sh, "systemctl stop shop; systemctl reset-failed")
+        self.addCleanup(self.lab.sh, "systemctl stop shop nested; systemctl reset-failed")
+
+    def agent(self, argv):
+        made = agent.Agent(argv, spawn=self.lab.popen, program="/srv/agent.py")
+        self.addCleanup(made.end)
+        made.cgroup()  # answers only after it has been enrolled
+        return made
 
     def quarantine(self, name):
         self.lab.must(f"trirectl quarantine {name} --reason test")
@@ -222,6 +248,36 @@ class UnitsAndContainers(LabCase):
         self.lab.must("systemctl reset-failed; systemctl start shop")
         self.lab.await_served(6001)
 
+    def test_a_unit_with_cgroups_of_its_own(self):
+        """Also with one that is made while the unit is held, and for open connections."""
+        self.lab.must("systemctl start nested")
+        self.lab.await_served(6002, "app=nested")
+        client = self.agent(["trirun", "--label", "app=nested", "--unit", "nested-client", "--"])
+        client.open("idle", "tcp", "127.0.0.1")
+        self.assertEqual(client.connect("idle", "127.0.0.1", 6002), "ok")
+        port = client.serve("tcp", "127.0.0.1")
+        self.quarantine("nested.service")
+        self.assertEqual(self.lab.ask(6002, "app=nested"), "")
+        client.send_text("idle", "GET /served HTTP/1.0\r\n\r\n", timeout=1)
+        self.assertFalse(client.receive("idle", timeout=2).get("text"))
+        self.lab.must(f"mkdir {NESTED_CGROUP}/second")
+
+        def in_second(command):
+            return self.lab.sh(
+                f"sh -c 'echo 0 >{NESTED_CGROUP}/second/cgroup.procs && exec {command}'"
+            )
+
+        connect = f"timeout 2 busybox nc 127.0.0.1 {port} </dev/null"
+        self.assertEqual(in_second("busybox httpd -p 6003 -h /srv").returncode, 0)
+        in_second(connect)
+        self.assertEqual(self.lab.ask(6003, "app=nested"), "")
+        self.assertEqual(client.served("tcp", port)["accepted"], 0)
+        self.lab.must("trirectl release nested.service")
+        self.lab.await_served(6002, "app=nested")
+        self.lab.await_served(6003, "app=nested")
+        in_second(connect)
+        self.assertEqual(client.served("tcp", port)["accepted"], 1)
+
     def container(self, name):
         return json.loads(self.lab.must(f"docker inspect {name}"))[0]["Id"]
 
@@ -276,6 +332,41 @@ class UnitsAndContainers(LabCase):
         self.assertEqual((fetched("client"), fetched("web")), ("", ""))
         self.lab.must("trirectl release web")
         waiting.until(lambda: fetched("client") == "served", "it is reached again", 15)
+
+    def test_open_flows_of_a_bridge_container_end(self):
+        """Whichever end began them. What the other end sends does not arrive either."""
+        agents = {}
+        addresses = {}
+        for name in ("web", "client"):
+            line = f"docker run -i --name {name} -l app=web {PYTHON} busybox"
+            agents[name] = self.agent(line.split())
+            self.lab.await_state(self.container(name), "enforced")
+            addresses[name] = self.lab.must(
+                f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {name}"
+            )
+        flows = []
+        for kind in ("tcp", "udp"):
+            for source, target in (("client", "web"), ("web", "client")):
+                client, server = agents[source], agents[target]
+                port = server.serve(kind, "0.0.0.0")
+                client.open(kind, kind, "0.0.0.0")
+                self.assertEqual(client.connect(kind, addresses[target], port), "ok")
+                self.assertEqual(client.ask(kind, "x"), "x", (kind, source))
+                flows.append((client, server, kind, port))
+        self.quarantine("web")
+        before = [server.served(kind, port) for _, server, kind, port in flows]
+        for client, _, kind, _ in flows:
+            client.send_text(kind, "y", timeout=1)
+            self.assertFalse(client.receive(kind, timeout=1).get("text"), kind)
+        after = [server.served(kind, port) for _, server, kind, port in flows]
+        self.assertEqual(before, after, "nothing has arrived")
+        self.lab.must("trirectl release web")
+        _, _, _, port = flows[0]
+        waiting.until(
+            lambda: agents["client"].exchange("tcp", addresses["web"], port, timeout=3) == "ok",
+            "the container is reached again",
+            15,
+        )
 
 
 if __name__ == "__main__":
