@@ -21,13 +21,15 @@ int check(const Globals& globals, const CheckOptions& options) {
   const std::string directory =
       options.directory.empty() ? configuration_dir(globals) : options.directory;
   // The daemon's own directory must have readable key files. Another one, such as a policy
-  // repository, may have none.
-  auto configuration = config::check(directory, is_configuration_dir(globals, directory)
-                                                    ? config::KeyFiles::required
-                                                    : config::KeyFiles::optional);
+  // repository, may have none, and its units may be those of other hosts.
+  const bool is_daemons = is_configuration_dir(globals, directory);
+  auto configuration = config::check(
+      directory, is_daemons ? config::KeyFiles::required : config::KeyFiles::optional);
   const bool valid = configuration.valid();
-  std::ranges::move(unit_warnings(configuration.host),
-                    std::back_inserter(configuration.diagnostics));
+  if (is_daemons) {
+    std::ranges::move(unit_warnings(configuration.host),
+                      std::back_inserter(configuration.diagnostics));
+  }
   if (wants_json(globals, options.format)) {
     print_json({{"valid", valid},
                 {"directory", directory},

@@ -39,7 +39,9 @@ int lint(const Globals& globals, const LintOptions& options) {
   const auto configuration = config::check(directory, config::KeyFiles::optional);
   const auto present = present_labels(globals);
   auto findings = config::lint(configuration, present.value_or(std::vector<policy::LabelSet>()));
-  std::ranges::move(unit_warnings(configuration.host), std::back_inserter(findings));
+  if (is_configuration_dir(globals, directory)) {  // a repository has the units of other hosts
+    std::ranges::move(unit_warnings(configuration.host), std::back_inserter(findings));
+  }
   const int code = findings.empty() ? kYes : kNo;
   if (wants_json(globals, options.format)) {
     print_json({{"directory", directory},
