@@ -26,6 +26,26 @@ constexpr std::array<std::string_view, 19> kTopLevel = {
     "com", "org",   "net",  "edu",  "gov",     "mil",       "int",   "info", "biz",     "dev",
     "app", "cloud", "arpa", "test", "example", "localhost", "local", "lan",  "internal"};
 
+/// The country codes of ISO 3166 that are top-level domains, and ac, eu, su, uk.
+constexpr auto kCountries = std::to_array<std::string_view>(
+    {"ac", "ad", "ae", "af", "ag", "ai", "al", "am", "ao", "aq", "ar", "as", "at", "au", "aw", "ax",
+     "az", "ba", "bb", "bd", "be", "bf", "bg", "bh", "bi", "bj", "bm", "bn", "bo", "br", "bs", "bt",
+     "bv", "bw", "by", "bz", "ca", "cc", "cd", "cf", "cg", "ch", "ci", "ck", "cl", "cm", "cn", "co",
+     "cr", "cu", "cv", "cw", "cx", "cy", "cz", "de", "dj", "dk", "dm", "do", "dz", "ec", "ee", "eg",
+     "er", "es", "et", "eu", "fi", "fj", "fk", "fm", "fo", "fr", "ga", "gb", "gd", "ge", "gf", "gg",
+     "gh", "gi", "gl", "gm", "gn", "gp", "gq", "gr", "gs", "gt", "gu", "gw", "gy", "hk", "hm", "hn",
+     "hr", "ht", "hu", "id", "ie", "il", "im", "in", "io", "iq", "ir", "is", "it", "je", "jm", "jo",
+     "jp", "ke", "kg", "kh", "ki", "km", "kn", "kp", "kr", "kw", "ky", "kz", "la", "lb", "lc", "li",
+     "lk", "lr", "ls", "lt", "lu", "lv", "ly", "ma", "mc", "md", "me", "mg", "mh", "mk", "ml", "mm",
+     "mn", "mo", "mp", "mq", "mr", "ms", "mt", "mu", "mv", "mw", "mx", "my", "mz", "na", "nc", "ne",
+     "nf", "ng", "ni", "nl", "no", "np", "nr", "nu", "nz", "om", "pa", "pe", "pf", "pg", "ph", "pk",
+     "pl", "pm", "pn", "pr", "ps", "pt", "pw", "py", "qa", "re", "ro", "rs", "ru", "rw", "sa", "sb",
+     "sc", "sd", "se", "sg", "sh", "si", "sj", "sk", "sl", "sm", "sn", "so", "sr", "ss", "st", "su",
+     "sv", "sx", "sy", "sz", "tc", "td", "tf", "tg", "th", "tj", "tk", "tl", "tm", "tn", "to", "tr",
+     "tt", "tv", "tw", "tz", "ua", "ug", "uk", "us", "uy", "uz", "va", "vc", "ve", "vg", "vi", "vn",
+     "vu", "wf", "ws", "ye", "yt", "za", "zm", "zw"});
+static_assert(std::ranges::is_sorted(kCountries));
+
 /// Keys of labels begin with such a word if they contain a domain: com.docker.compose.project.
 constexpr std::array<std::string_view, 6> kReversed = {"com", "org", "net", "io", "dev", "app"};
 
@@ -34,9 +54,8 @@ bool is_lower_alphanumeric(char c) {
 }
 
 bool is_top_level(std::string_view word) {
-  const bool country =
-      word.size() == 2 && std::ranges::all_of(word, [](char c) { return c >= 'a' && c <= 'z'; });
-  return country || std::ranges::find(kTopLevel, word) != kTopLevel.end();
+  return std::ranges::binary_search(kCountries, word) ||
+         std::ranges::find(kTopLevel, word) != kTopLevel.end();
 }
 
 bool looks_like_address(std::string_view key) {

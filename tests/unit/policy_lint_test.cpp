@@ -166,6 +166,19 @@ TEST_F(Lint, KeysWithDomainsAreKeys) {
   }
 }
 
+TEST_F(Lint, OnlyCountriesThatExistEndDnsNames) {
+  for (const char* key : {"shop.example.de", "db.fo", "x.zw", "a.uk", "a.eu"}) {
+    policy_.rules.clear();
+    allow({key}, {"app=db"});
+    EXPECT_THAT(found(), ElementsAre(HasSubstr("not as a DNS name"))) << key;
+  }
+  for (const char* key : {"tier.db", "role.vm", "a.aa", "a.zz", "a.b1", "a.xyz"}) {
+    policy_.rules.clear();
+    allow({key}, {"app=db"});
+    EXPECT_THAT(found(), IsEmpty()) << key;
+  }
+}
+
 TEST_F(Lint, AValueInsteadOfALabel) {
   allow({"web"}, {"app=db"});
   EXPECT_THAT(found(), IsEmpty()) << "nothing is called web";
