@@ -127,8 +127,8 @@ void check_contradiction(const Rule& rule, const char* side, const Selector& sel
       if (effort.spend(1) && contradict(*a, *b, effort)) {
         findings.push_back(
             {Kind::selector, rule.where,
-             fmt::format("'{}' in '{}' matches no workload: '{}' contradicts '{}'", selector.text(),
-                         side, a->text(), b->text()),
+             fmt::format("a selector in '{}' matches no workload: '{}' contradicts '{}'", side,
+                         a->text(), b->text()),
              fmt::format("a comma means AND; for either of them, write a list: {} = [\"{}\", "
                          "\"{}\"]",
                          side, a->text(), b->text())});
