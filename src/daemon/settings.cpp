@@ -325,8 +325,13 @@ void Settings::find_rules_to_announce() {
   }
 }
 
-/// An expired deny rule opens what it denied, so it is announced while there is time to renew it.
+/// An expired deny rule opens what it denied, so it is announced while there is time to renew it;
+/// again if the clock was set back, because it was announced too early.
 void Settings::announce_expiry(std::chrono::sys_seconds time) {
+  if (time < announced_until_) {
+    find_rules_to_announce();
+  }
+  announced_until_ = time;
   std::size_t announced = 0;
   std::erase_if(to_announce_, [time, &announced](const policy::Rule* rule) {
     if (time < *rule->until - kNotice) {
@@ -367,9 +372,6 @@ Status Settings::look_at_clock() {
   }
   if (changed > kMostRules) {
     spdlog::warn("{} expired, or are in force again", counted(changed - kMostRules, "more rule"));
-  }
-  if (now.clock < period_.begin) {
-    find_rules_to_announce();  // the clock was set back: what was announced was announced too early
   }
   policy_ = std::move(policy);
   period_ = policy::period_of(*whole_policy_, now);

@@ -154,6 +154,7 @@ class Settings {
   policy::Period period_;                               // of policy_
   policy::Now evaluated_ = std::chrono::sys_seconds();  // when policy_ was made
   std::vector<const policy::Rule*> to_announce_;  // of whole_policy_: deny rules that will expire
+  std::chrono::sys_seconds announced_until_ = std::chrono::sys_seconds::min();
   std::shared_ptr<const config::Host> host_;
   std::shared_ptr<const credentials::Trust> trust_;
   config::TrustSettings named_;       // [trust] of the files on disk, valid or not

@@ -417,14 +417,17 @@ TEST_F(SettingsTest, ADenyRuleIsAnnouncedAnHourBefore) {
   EXPECT_EQ(lines("deny 'incident' (policy.toml:5:1) expires at 2030-01-01T00:00:10Z"), 1U);
   open();
   EXPECT_EQ(lines("expires at"), 2U) << "a start within the hour says so too";
-  now_ = k2030 + std::chrono::hours(1);
-  ASSERT_TRUE(settings_->look_at_clock());
-  now_ = k2030 - std::chrono::hours(2);
-  ASSERT_TRUE(settings_->look_at_clock());
-  EXPECT_EQ(lines("expires at"), 2U);
-  now_ = k2030 - std::chrono::minutes(30);
-  ASSERT_TRUE(settings_->look_at_clock());
-  EXPECT_EQ(lines("expires at"), 3U) << "the clock was wrong before";
+  for (const std::size_t before : {2U, 3U}) {
+    now_ = k2030 - std::chrono::hours(2);
+    ASSERT_TRUE(settings_->look_at_clock());
+    EXPECT_EQ(lines("expires at"), before);
+    now_ = k2030 - std::chrono::minutes(30);
+    ASSERT_TRUE(settings_->look_at_clock());
+    ASSERT_TRUE(settings_->look_at_clock());
+    EXPECT_EQ(lines("expires at"), before + 1) << "the clock was wrong before";
+    now_ = k2030 + std::chrono::hours(1);
+    ASSERT_TRUE(settings_->look_at_clock());
+  }
   spdlog::set_default_logger(logger);
 }
 
