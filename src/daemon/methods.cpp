@@ -40,20 +40,30 @@ json sources_json(const std::vector<config::Source>& sources) {
   return list;
 }
 
+constexpr std::size_t kMostExpiring = 1'000;  // rules that the method `policy` lists
+
 json policy_json(const Settings& settings) {
   json expiring = json::array();
+  std::size_t left_out = 0;
+  const policy::Now time = settings.rule_time();
   for (const policy::Rule& rule : settings.whole_policy().rules) {
-    if (rule.until) {
-      expiring.push_back({{"rule", rule.text()},
-                          {"until", policy::text(*rule.until)},
-                          {"expired", policy::has_expired(rule, settings.rule_time())}});
+    if (!rule.until) {
+      continue;
     }
+    if (expiring.size() == kMostExpiring) {
+      ++left_out;
+      continue;
+    }
+    expiring.push_back({{"rule", rule.text()},
+                        {"until", policy::text(*rule.until)},
+                        {"expired", policy::has_expired(rule, time)}});
   }
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
           {"identity_digest", policy::hex(settings.host()->digest)},
           {"expiring", std::move(expiring)},
+          {"expiring_left_out", left_out},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
           {"sources", sources_json(settings.policy_sources())},
           {"identity_sources", sources_json(settings.identity_sources())}};

@@ -191,9 +191,10 @@ inline constexpr const char* present = "present";
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
 /// "identity_digest": "<64 hex digits>", "mode": "enforce|audit", "sources": [{"file":
 /// "policy.toml", "content": "..."}], "identity_sources": [...], "expiring": [{"rule": "allow 'web
-/// to db' (policy.toml:12:1)", "until": "2026-12-01T00:00:00Z", "expired": false}]}: the files of
-/// the policy and the identity in force, as they were read, and the rules that have an `until`.
-/// Rules that have expired are not in force. Root only.
+/// to db' (policy.toml:12:1)", "until": "2026-12-01T00:00:00Z", "expired": false}],
+/// "expiring_left_out": 0}: the files of the policy and the identity in force, as they were read,
+/// and the rules that have an `until`, the first 1,000 ("expiring_left_out": how many more there
+/// are). Rules that have expired are not in force. Root only.
 inline constexpr const char* policy = "policy";
 
 /// params {} -> [{"rule": "allow 'web to db' (policy.toml:12:1)", "name": "web to db",
