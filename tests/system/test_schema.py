@@ -103,10 +103,9 @@ class Schema(unittest.TestCase):
                 with self.subTest(os.path.relpath(path, ROOT)):
                     value = as_json(tomllib.loads(content))
                     jsonschema.Draft7Validator(schema(name)).validate(value)
-                    if path.startswith(f"{ROOT}/etc/"):
-                        self.assertTrue(
-                            content.startswith(f"#:schema /usr/share/trireme/schema/{name}.json\n")
-                        )
+                    self.assertTrue(
+                        content.startswith(f"#:schema /usr/share/trireme/schema/{name}.json\n")
+                    )
 
     def test_what_editors_must_mark(self):
         for name, content in (
