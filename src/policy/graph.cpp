@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::policy {
@@ -210,13 +211,17 @@ class Drawing {
   Graph result_;
 };
 
+/// Without control characters, except line ends: Graphviz draws text that changes its direction.
 std::string dot_string(const std::string& text) {
   std::string result = "\"";
-  for (const char c : text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const char c = text[at];
+    const std::size_t control = c == '\n' ? 0 : control_at(text, at).size;
     if (c == '"' || c == '\\') {
       result += '\\';
     }
-    result += static_cast<unsigned char>(c) < 0x20 && c != '\n' ? '?' : c;
+    result += control > 0 ? '?' : c;
+    at += control > 0 ? control : 1;
   }
   return result + '"';
 }

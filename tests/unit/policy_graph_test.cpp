@@ -241,5 +241,14 @@ TEST(Graph, DotQuotesWhatNamesHold) {
   EXPECT_NE(text.find(R"(label="app=\"web\\)"), std::string::npos) << text;
 }
 
+TEST(Graph, NamesCannotChangeTheDirectionOfText) {
+  const std::string drawn = dot(graph(Policy(),
+                                      {present("\xE2\x80\xAE"
+                                               "bew")},
+                                      {}));
+  EXPECT_NE(drawn.find("app=?bew\n?bew-1"), std::string::npos) << drawn;
+  EXPECT_EQ(drawn.find("\xE2\x80\xAE"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace trireme::policy
