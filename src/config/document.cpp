@@ -14,6 +14,12 @@ constexpr std::size_t kMaxDots = 16;
 
 constexpr std::uint32_t kMarked = 256;  // code points between two marks of a line
 
+/// Without a byte order mark at its start, which is in no column: the parser and editors skip it.
+std::string_view without_mark(std::string_view content) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  return content.starts_with(kMark) ? content.substr(kMark.size()) : content;
+}
+
 std::vector<std::string_view> split_lines(std::string_view content) {
   std::vector<std::string_view> lines;
   for (std::size_t start = 0; start <= content.size();) {
@@ -114,7 +120,8 @@ std::string syntax_hint(std::string_view description) {
 
 }  // namespace
 
-Document::Document(const Source& source) : file_(source.file), lines_(split_lines(source.content)) {
+Document::Document(const Source& source)
+    : file_(source.file), lines_(split_lines(without_mark(source.content))) {
   for (std::size_t i = 0; i < lines_.size(); ++i) {
     if (lines_[i].size() > kMarked && std::ranges::any_of(lines_[i], continues)) {
       marks_.emplace(static_cast<std::uint32_t>(i) + 1, marks_of(lines_[i]));
@@ -124,8 +131,9 @@ Document::Document(const Source& source) : file_(source.file), lines_(split_line
 
 std::optional<Document> Document::parse(const Source& source, Reporter& reporter) {
   Document document(source);
-  if (const std::size_t deep = find_deep_key(source.content); deep != std::string_view::npos) {
-    const std::string_view before = std::string_view(source.content).substr(0, deep);
+  const std::string_view content = without_mark(source.content);
+  if (const std::size_t deep = find_deep_key(content); deep != std::string_view::npos) {
+    const std::string_view before = content.substr(0, deep);
     const auto line = std::ranges::count(before, '\n');
     const std::size_t column = deep - (before.rfind('\n') + 1);  // npos + 1 is 0
     reporter.error(

@@ -153,6 +153,23 @@ TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
       << "with several lines: the start of the string";
 }
 
+TEST(Diagnostics, AByteOrderMarkIsInNoColumn) {
+  const std::string mark = "\xEF\xBB\xBF";
+  EXPECT_THAT(texts(parse_policy(mark + "[default]\n[[alow]]\n")),
+              ElementsAre(HasSubstr("policy.toml:1:2: error: unknown key 'default'"),
+                          HasSubstr("policy.toml:2:3: error: unknown key 'alow'")));
+  EXPECT_THAT(texts(parse_policy(mark + "allow = [{ from = 'app=w*b', to = 'a' }]\n")),
+              ElementsAre(HasSubstr("policy.toml:1:25: error: '*'")));
+  EXPECT_THAT(texts(parse_policy(mark + "[defaults\n")),
+              ElementsAre(HasSubstr("policy.toml:1:10: error: syntax error while parsing")));
+  std::string deep = "a";
+  for (int i = 0; i < 17; ++i) {
+    deep += ".a";
+  }
+  EXPECT_THAT(texts(parse_policy(mark + deep + " = 1\n")),
+              ElementsAre(HasSubstr("policy.toml:1:34: error: this key has too many dots")));
+}
+
 TEST(Diagnostics, Entities) {
   EXPECT_THAT(
       of_rule(
