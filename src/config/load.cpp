@@ -150,6 +150,14 @@ bool check_directory(const std::string& directory, Reporter& reporter) {
   return false;
 }
 
+/// Adds what was reported after the files had been parsed.
+void add_reported(Reporter& reporter, Configuration& configuration) {
+  for (Diagnostic& diagnostic :
+       reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
+    configuration.diagnostics.push_back(std::move(diagnostic));
+  }
+}
+
 }  // namespace
 
 void name_host(Host& host) {
@@ -167,20 +175,19 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
         reads ? std::make_optional<AsDaemon>(sandbox) : std::nullopt;
     configuration = load(directory, keys);
   }
+  Reporter reporter;
   // Root has tried to read the files as the daemon does. For others, their modes tell.
   const bool asks_modes = ::geteuid() != 0 && !sandbox.ignores_modes();
   const auto report = [&](const policy::SourceLocation& where, const std::string& path) {
     const std::string setting = sandbox.hides(path);
     const bool kept = setting.empty() && asks_modes && modes_keep_from_root(path);
     if (!setting.empty() || kept) {
-      configuration.diagnostics.push_back(
-          {.severity = Diagnostic::Severity::error,
-           .where = where,
-           .message = kept ? fmt::format("the daemon cannot read '{}'", path)
-                           : fmt::format("the daemon cannot access '{}': hidden by {} in "
-                                         "trireme.service",
-                                         path, setting),
-           .hint = kept ? mode_hint(path) : "move it to /etc/trireme"});
+      reporter.error(where,
+                     kept ? fmt::format("the daemon cannot read '{}'", path)
+                          : fmt::format("the daemon cannot access '{}': hidden by {} in "
+                                        "trireme.service",
+                                        path, setting),
+                     kept ? mode_hint(path) : "move it to /etc/trireme");
     }
     return !setting.empty() || kept;
   };
@@ -198,6 +205,7 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
       report(file.where, absolute ? file.path : directory + "/" + file.path);
     }
   }
+  add_reported(reporter, configuration);
   return configuration;
 }
 
@@ -302,10 +310,7 @@ void complete(const std::string& directory, Configuration& configuration) {
   name_host(configuration.host);
   configuration.trust = read_trust(directory, configuration.trust_files, configuration.host,
                                    KeyFiles::required, reporter);
-  for (Diagnostic& diagnostic :
-       reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
-    configuration.diagnostics.push_back(std::move(diagnostic));
-  }
+  add_reported(reporter, configuration);
 }
 
 }  // namespace trireme::config
