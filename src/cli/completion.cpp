@@ -138,10 +138,7 @@ class Values {
       return known({"labels"});
     }
     if (name == "NAME" || name == "WORKLOAD") {
-      return known({"workloads"});
-    }
-    if (name == "HELD") {
-      return known({"held"});
+      return known({line_.command->get_name() == "release" ? "held" : "workloads"});
     }
     if (name == "NAME=VALUE") {
       // Properties that every user can set.

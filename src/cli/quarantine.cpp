@@ -70,7 +70,7 @@ void add_quarantine(CLI::App& parent, Globals& globals, Action& action) {
 void add_release(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "release", "End a quarantine that was ordered");
   const auto name = std::make_shared<std::string>();
-  command->add_option("HELD", *name, "name of the workload")->required();
+  command->add_option("NAME", *name, "name of the workload")->required();
   command->callback([&globals, &action, name] {
     action = [&globals, name] {
       const auto workload = ask(globals, control::method::release, {{"name", *name}});

@@ -137,6 +137,12 @@ TEST_F(Completing, NamesOfTheDaemon) {
   EXPECT_THAT(words({"flows", "--to", ""}), ElementsAre("@host", "@world")) << "no daemon";
 }
 
+TEST_F(Completing, ReleaseOffersWhatIsInQuarantine) {
+  known_["held"] = nlohmann::json::array({"shop.service"});
+  EXPECT_THAT(words({"release", ""}), ElementsAre("shop.service"));
+  EXPECT_THAT(words({"quarantine", ""}), ElementsAre("web.scope", "db@1.service"));
+}
+
 TEST_F(Completing, FilesAndDirectories) {
   for (const auto& [line, kind, skip] : std::vector<std::tuple<Line, Kind, std::size_t>>{
            {{"--config-dir", ""}, Kind::directories, 0},
