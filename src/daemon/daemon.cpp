@@ -202,6 +202,9 @@ Status Daemon::open_points() {
     common_->clients = [this](handshake::PointId point) {
       return tokens_->proved().datagrams.of_point(point);
     };
+    common_->is_proved = [this](const handshake::FlowKey& key) {
+      return tokens_->proved().connections.find(key).has_value();
+    };
     common_->on_leave = [verifier](handshake::PointId point, policy::Number number, bool is_last) {
       verifier->leave(point, number);
       if (is_last) {

@@ -8,12 +8,17 @@ namespace trireme::enforcer {
 
 using policy::Number;
 
-/// Schedules the cgroup's existing flows for reevaluate_new(). A cgroup without processes (as a
-/// container's at its creation) has no sockets, except that of a .socket unit.
+/// A cgroup without processes (as a container's at its creation) has no sockets, except that of a
+/// .socket unit.
+bool Enforcer::may_have_sockets(const workload::CgroupRef& cgroup) const {
+  return !cgroup.path.empty() && (cgroup.lone_sockets || tree_.populated(cgroup.path));
+}
+
+/// Schedules the cgroup's existing flows for reevaluate_new().
 void Enforcer::note_old_flows(const workload::CgroupRef& cgroup) {
   if (cgroup.whole_network) {
     all_with_old_flows_ = true;
-  } else if (!cgroup.path.empty() && (cgroup.lone_sockets || tree_.populated(cgroup.path))) {
+  } else if (may_have_sockets(cgroup)) {
     with_old_flows_.push_back(cgroup.path);
   }
 }
@@ -237,8 +242,8 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   if (former.labels) {
     leave(former.member->number);
   }
-  if (!cgroup.whole_network) {
-    note_old_flows(cgroup);  // released with its processes: others may no longer talk to it
+  if (!cgroup.whole_network && may_have_sockets(cgroup)) {
+    released_.push_back(cgroup.path);  // with its processes: others may no longer talk to it
   }
   return committed;
 }

@@ -48,6 +48,8 @@ struct Common {
   std::function<void(std::uint32_t point, policy::Number, bool is_last)> on_leave = {};
   /// Proved UDP flows at an enforcement point whose client is a workload there.
   std::function<std::vector<handshake::FlowKey>(std::uint32_t)> clients = {};
+  /// Whether the ends of a TCP connection have proved their labels, as far as the verifier knows.
+  std::function<bool(const handshake::FlowKey&)> is_proved = {};
   /// Called with all DNS names of an address at an enforcement point whenever they change.
   std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named =
       {};
@@ -95,8 +97,9 @@ class Enforcer final : public workload::Enforcement {
 
   /// Re-evaluates the flows that cgroups had before they were enrolled, for all enrolled since the
   /// last call. The conntrack entries of their sockets lose their verdict bits (TCP) or are removed
-  /// (UDP), so that the next packet is judged. The daemon calls this at the end of each loop
-  /// iteration. Returns the number of flows.
+  /// (UDP), so that the next packet is judged. The same for cgroups that are no workloads any more;
+  /// those of their flows in which they have proved labels end. The daemon calls this at the end of
+  /// each loop iteration. Returns the number of flows.
   [[nodiscard]] Result<std::size_t> reevaluate_new();
 
   /// Rewrites everything, as start() does, after another program changed the table.
@@ -167,8 +170,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
   /// True if no cgroup is enrolled or quarantined here.
   [[nodiscard]] bool empty() const { return members_.empty(); }
-  /// Removes the table and the verdicts of flows, so that everything passes. For a network
-  /// namespace that has no workloads left.
+  /// Removes the table and the verdicts of flows, so that everything passes, and closes the
+  /// connections in which labels were proved. For a network namespace that has no workloads left.
   [[nodiscard]] Status remove();
   /// Forgets everything enrolled. The table in the kernel stays and is not written again.
   void abandon();
@@ -205,6 +208,9 @@ class Enforcer final : public workload::Enforcement {
   void begin_exchange();
   Status end_exchange();
   void note_old_flows(const workload::CgroupRef& cgroup);
+  [[nodiscard]] bool may_have_sockets(const workload::CgroupRef& cgroup) const;
+  [[nodiscard]] std::unordered_set<std::uint64_t> with_descendants(
+      std::vector<std::string> paths) const;
   void remember(std::uint64_t cgroup_id, Member member);
   void note_owner(const workload::CgroupRef& cgroup);
   void join_sets(Change& change, const workload::CgroupRef& cgroup, policy::Number number);
@@ -215,6 +221,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] bool is_local(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] Result<std::size_t> end_connections();
+  [[nodiscard]] bool is_proved(const kernel::InetSocket& socket) const;
+  [[nodiscard]] Status end_proved(const std::unordered_set<std::uint64_t>* cgroups);
   [[nodiscard]] Status take_back(const kernel::TrackedFlow& flow);
   [[nodiscard]] Status check_level(const workload::CgroupRef& cgroup) const;
   [[nodiscard]] bool knows(policy::Number number) const;
@@ -239,6 +247,7 @@ class Enforcer final : public workload::Enforcement {
   std::uint32_t written_depth_ = 0;
   std::vector<policy::Prefix> speakers_;
   std::vector<std::string> with_old_flows_;  // cgroup paths, for reevaluate_new()
+  std::vector<std::string> released_;        // the same: of cgroups that are no workloads any more
   bool all_with_old_flows_ = false;          // reevaluate_new() takes all flows: the owner is new
   bool unowned_ = false;                     // CgroupRef::unowned of the first cgroup enrolled here
   bool live_ = false;
