@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/policy/replay.hpp"
 
+#include <fmt/format.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -33,9 +34,9 @@ Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
     const std::uint64_t was = count_denied(before, old_names, flow);
     IdentityDiff::Moved moved = identity.apply(flow);
     const bool keeps_labels = moved.flow.from.labels && moved.flow.to.labels;
-    const bool needs_proof = open && !flow.is_local && !moved.because.empty() && keeps_labels;
-    moved.flow.is_unproved =
-        flow.is_unproved || (needs_proof && !is_proved(flow) && flow.protocol == IPPROTO_TCP);
+    const bool ends_differ = open && !flow.is_local && !moved.because.empty();
+    moved.flow.is_unproved = flow.is_unproved || (ends_differ && keeps_labels && !is_proved(flow) &&
+                                                  flow.protocol == IPPROTO_TCP);
     std::uint64_t is = 0;
     std::string reason;
     if (!moved.blocked.empty()) {
@@ -43,9 +44,10 @@ Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
       reason = moved.blocked;
     } else if (moved.is_own) {
       is = 0;
-    } else if (needs_proof && is_proved(flow)) {
+    } else if (ends_differ && is_proved(flow)) {
       is = after.mode == Mode::audit ? 0 : flow.count;
-      reason = "the labels were proved when the connection began, and they change";
+      reason = fmt::format("the labels were proved when the connection began, and {}",
+                           keeps_labels ? "they change" : "an end has none any more");
     } else {
       is = count_denied(after, new_names, moved.flow);
       if (is > was) {

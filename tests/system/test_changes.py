@@ -206,6 +206,30 @@ class Changes(LabCase):
         waiting.until(lambda: not near(), "it has ended")
         self.assertTrue(self.talking(command)(), "a new one")
 
+    def test_a_container_that_is_no_longer_a_workload(self):
+        """The table in its network namespace is removed. The service would go on to know it by the
+        labels that it proved. Its address is allowed, but for new connections only."""
+        policy = RULE.format(origin="app=near", target="app=echo")
+        policy += '[[network]]\nname = "containers"\ncidrs = ["172.17.0.0/16"]\n'
+        policy += RULE.format(origin="@containers", target="app=echo")
+        self.put(policy, ECHO_UNIT)
+        self.await_unit()
+        self.lab.must("docker run -d --name far -l app=near busybox sleep 1000")
+        self.lab.await_state(self.lab.must("docker inspect -f '{{.Id}}' far"), "enforced")
+        command = ["docker", "exec", "-i", "far", "nc", BRIDGE4, "7401"]
+        far = self.talking(command)
+        identity = ECHO_UNIT + '[docker]\ncontainers = "host-network"\n'
+        self.prepare(policy, identity)
+        found = self.diff()
+        self.assertEqual(
+            [each["text"] for each in found["identity"]], ["far is no longer a workload"]
+        )
+        self.assertEqual(found["live_flows_cut"], 1)
+        self.assertTrue(far())
+        self.put(policy, identity)
+        waiting.until(lambda: not far(), "it has ended")
+        self.assertTrue(self.talking(command)(), "a new one")
+
     def test_a_directory_without_identity_is_compared_without(self):
         self.put("", ECHO_UNIT)
         self.await_unit()

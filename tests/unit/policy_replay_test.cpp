@@ -111,11 +111,37 @@ TEST_F(Replaying, AWorkloadThatEndsTakesItsConnectionsWithIt) {
   before_.rules = {allow("app=web", "app=db", {})};
   after_ = before_;
   IdentityDiff identity({resident("db", app("db"))}, {});
-  EXPECT_EQ(replay(before_, after_, identity, {flow("web", "db", 1)}, true).denied, 1U)
-      << "web may not reach @host or @world";
+  SeenFlow local = flow("web", "db", 1);
+  local.is_local = true;
+  EXPECT_EQ(replay(before_, after_, identity, {local}, true).denied, 1U)
+      << "web may not reach @host";
   IdentityDiff both({resident("db", app("db")), resident("web", app("web"))}, {});
-  EXPECT_EQ(replay(before_, after_, both, {flow("web", "db", 1)}, true).denied, 0U)
+  EXPECT_EQ(replay(before_, after_, both, {local}, true).denied, 0U)
       << "no policy applies to either";
+}
+
+/// In another network namespace, the other end knows it by labels that it has no more.
+TEST_F(Replaying, AWorkloadThatEndsKeepsNoConnectionInWhichItProvedLabels) {
+  before_.rules = {allow("app=web", "app=db", {})};
+  after_ = before_;
+  Rule to_anybody;
+  to_anybody.from = {*Selector::parse("app=web")};
+  to_anybody.to = {Entity{Entity::Kind::world, 0}};
+  after_.rules.push_back(to_anybody);
+  SeenFlow open = flow("web", "db", 1);
+  const auto found = [&](bool is_open) {
+    IdentityDiff identity({resident("db", app("db"))}, {});
+    return replay(before_, after_, identity, {open}, is_open);
+  };
+  ASSERT_EQ(found(true).denied, 1U) << "although its address is allowed";
+  EXPECT_EQ(found(true).cuts.at(0).reason,
+            "the labels were proved when the connection began, and an end has none any more");
+  EXPECT_EQ(found(false).denied, 0U) << "a new one is judged by its address";
+  open.protocol = 17;
+  EXPECT_EQ(found(true).denied, 0U) << "the next datagram begins a new flow";
+  open.protocol = 6;
+  after_.mode = Mode::audit;
+  EXPECT_EQ(found(true).denied, 0U);
 }
 
 TEST_F(Replaying, QuarantineCutsEverything) {

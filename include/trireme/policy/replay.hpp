@@ -26,9 +26,10 @@ struct Replay {
 };
 
 /// `open`: the flows are connections that are open. Those of a workload to a remote host or another
-/// network namespace that knew its labels then end with the labels: a connection is proved once,
-/// when it begins. For the same reason, a new workload is judged there without the labels of the
-/// other end, and the other end without its. The counts `live_cut` of `identity` are increased.
+/// network namespace that knew its labels then end with the labels, also if the end has none any
+/// more: a connection is proved once, when it begins. For the same reason, a new workload is judged
+/// there without the labels of the other end, and the other end without its. The counts `live_cut`
+/// of `identity` are increased.
 [[nodiscard]] Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
                             const std::vector<SeenFlow>& flows, bool open);
 
