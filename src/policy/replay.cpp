@@ -14,12 +14,12 @@ namespace trireme::policy {
 namespace {
 
 /// True for an open connection of two workloads that have proved their labels to each other: they
-/// are in two network namespaces of this host, or one is of a remote host. UDP between two
-/// namespaces proves labels again with the next datagram.
+/// are in two network namespaces of this host, or one is of a remote host. In UDP the next datagram
+/// proves the labels again: that of a client waits until the former flow has ended at the other
+/// end; a server refuses one datagram, and the client's end renews its handshake.
 bool is_proved(const SeenFlow& flow) {
-  const bool is_remote = flow.from.workload.empty() || flow.to.workload.empty();
   return flow.from.labels && flow.to.labels && !flow.is_local && !flow.is_unproved &&
-         (is_remote || flow.protocol == IPPROTO_TCP);
+         flow.protocol == IPPROTO_TCP;
 }
 
 }  // namespace

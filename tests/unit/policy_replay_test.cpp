@@ -231,6 +231,12 @@ TEST_F(Replaying, ARemoteHostProvedTheOldLabels) {
   EXPECT_EQ(replay(before_, after_, identity, {open}, true).denied, 1U);
   EXPECT_EQ(replay(before_, after_, identity, {open}, false).denied, 0U)
       << "a new connection proves the new labels";
+  open.protocol = 17;
+  EXPECT_EQ(replay(before_, after_, identity, {open}, true).denied, 0U)
+      << "so does the next datagram";
+  after_.rules.clear();
+  EXPECT_EQ(replay(before_, after_, identity, {open}, true).denied, 1U)
+      << "which the policy may deny by the new labels";
 }
 
 }  // namespace
