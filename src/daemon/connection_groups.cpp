@@ -95,6 +95,7 @@ Connections ConnectionGroups::result() const {
     flow.verdict = kind.verdict.value_or(policy::Verdict::allow);
     if (!kind.verdict) {
       policy::SeenFlow seen = policy::seen(flow, group.count, group.client_ports);
+      seen.is_local = kind.is_local;
       seen.is_unproved = kind.is_unproved;
       const policy::Verdict verdict = policy::judge(policy, names, seen).verdict;
       flow.verdict = verdict == policy::Verdict::audit ? verdict : policy::Verdict::allow;

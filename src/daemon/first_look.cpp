@@ -212,8 +212,9 @@ class Looking {
                   is_beside(live, live.from_client.destination, addresses_));
     flow.protocol = protocol;
     flow.port = live.from_client.destination_port;
-    flow.is_unproved = live.client != nullptr && live.server != nullptr &&
-                       live.client->network != live.server->network &&
+    const bool is_whole = live.client != nullptr && live.server != nullptr;
+    flow.is_local = is_whole && live.client->network == live.server->network;
+    flow.is_unproved = is_whole && !flow.is_local &&
                        (!has_handshakes_ || (protocol == IPPROTO_TCP &&
                                              !(is_unchanged(client) && is_unchanged(server))));
     for (const Resident* resident : {client, server}) {
@@ -221,8 +222,8 @@ class Looking {
         made.blocked = resident->name + " would be quarantined";
       }
     }
-    const auto key =
-        std::tuple(kind_of(flow, flow.from), kind_of(flow, flow.to), protocol, flow.port);
+    const auto key = std::tuple(kind_of(flow, flow.from), kind_of(flow, flow.to), protocol,
+                                flow.port, flow.is_local);
     const auto [known, is_new] = connections_.try_emplace(key, made);
     policy::SeenFlow& counted = known->second.flow;
     counted.count += is_new ? 0U : 1U;
@@ -258,7 +259,7 @@ class Looking {
   AddressesByNetwork addresses_;
   std::map<std::uint8_t, std::vector<policy::LiveSocket>> sockets_;  // by protocol
   std::map<std::tuple<std::uint64_t, policy::Address, std::uint16_t>, std::size_t> datagram_owners_;
-  std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>,
+  std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t, bool>,
            FirstLook::Connections>
       connections_;
   FirstLook result_;

@@ -80,7 +80,8 @@ std::uint64_t count_denied(const Policy& policy, const NameIndex& names, const S
   if (judge(policy, names, flow).verdict != Verdict::deny) {
     return 0;
   }
-  if (flow.client_ports.empty()) {
+  const bool has_proof = flow.from.labels && flow.to.labels && !flow.is_local && !flow.is_unproved;
+  if (flow.client_ports.empty() || has_proof) {
     return flow.count;
   }
   SeenFlow back = flow;

@@ -69,14 +69,36 @@ TEST_F(Replaying, AnOpenConnectionContinuesWhereItsAnswersAreAllowed) {
   before_.rules = {allow("app=web", "app=db", {{6, 80, 80}})};
   after_.rules = {allow("app=db", "app=web", {{6, 40000, 40001}})};
   SeenFlow open = flow("web", "db", 80);
+  open.is_local = true;
   open.count = 3;
   open.client_ports = {40000, 40001, 40002};
   const Replay found = replay(before_, after_, same_, {open}, true);
   EXPECT_EQ(found.denied, 1U);
   EXPECT_EQ(found.cuts.at(0).flow.count, 1U);
+  open.is_local = false;
+  EXPECT_EQ(replay(before_, after_, same_, {open}, true).denied, 3U)
+      << "the proof says which end began it";
   open.client_ports.clear();
   EXPECT_EQ(replay(before_, after_, same_, {open}, false).denied, 3U)
       << "a new connection is judged by its direction";
+}
+
+/// The other end has no labels, so nothing was proved.
+TEST_F(Replaying, ToAnAddressEitherDirectionOfAnOpenConnectionIsEnough) {
+  Rule to_world;
+  to_world.from = {*Selector::parse("app=web")};
+  to_world.to = {Entity{Entity::Kind::world, 0}};
+  before_.rules = {to_world};
+  Rule from_world = to_world;
+  std::swap(from_world.from, from_world.to);
+  from_world.ports = {{6, 40000, 40000}};
+  after_.rules = {from_world};
+  SeenFlow open = flow("web", "db", 80);
+  open.to = {};
+  open.to.address = Address::parse("192.0.2.1").value();
+  open.count = 2;
+  open.client_ports = {40000, 40001};
+  EXPECT_EQ(replay(before_, after_, same_, {open}, true).denied, 1U);
 }
 
 TEST_F(Replaying, OtherLabelsCutConnections) {

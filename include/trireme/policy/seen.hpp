@@ -40,7 +40,8 @@ struct SeenFlow {
   Verdict verdict = Verdict::allow;  // when the flow was seen; judge() evaluates it by a policy
   std::string last;                  // time of the newest flow, as text; may be empty
   /// Open TCP connections: the clients' ports. An open connection continues if the policy allows
-  /// either direction, because each packet is evaluated in both.
+  /// either direction, because nothing says who began it: the gate evaluates each packet in both,
+  /// and the rules a segment without verdict. Not where labels were proved, which says who did.
   std::vector<std::uint16_t> client_ports = {};
   bool is_local = false;  // both ends have their sockets in one network namespace of this host
   /// The ends are in two network namespaces of this host, and have not proved labels to each other:
