@@ -75,6 +75,7 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
     }
     seen.labels = std::move(*labels);
     seen.workload = end.value("workload", "");
+    seen.has_token = end.value("token", false);
   } else {
     // No other host has a loopback address.
     seen.host = end.value("entity", "") == "@host" || (seen.address && seen.address->is_loopback());

@@ -32,6 +32,7 @@ void ConnectionGroups::add(ConnectionKind kind, const enforcer::Enforcer& enforc
     if (is_workload(end->number) && !wants_everything_ && !kind.is_unproved) {
       end->address = {};
     }
+    end->has_token = end->has_token && wants_everything_;
   }
   auto found = groups_.find(kind);
   if (found == groups_.end()) {
@@ -85,6 +86,8 @@ Connections ConnectionGroups::result() const {
     made.is_local = kind.is_local;
     made.is_guess = kind.is_guess;
     made.is_unproved = kind.is_unproved;
+    made.from_has_token = kind.from.has_token;
+    made.to_has_token = kind.to.has_token;
     policy::Flow& flow = made.tally.last;
     flow.time = made.tally.first = now_;
     flow.source = described(kind.from, kind.to, *group.enforcer, kind.is_unproved);

@@ -14,11 +14,13 @@
 
 namespace trireme::daemon {
 
-/// One end of a connection. Of a workload, `address` is not set unless it is asked for.
+/// One end of a connection. Of a workload, `address` and `has_token` are not set unless everything
+/// is asked for, or the address because the connection is unproved.
 struct ConnectionEnd {
   policy::Number number = abi::kNoNumber;
   policy::Address address;
-  std::string cgroup;  // FlowEnd::cgroup
+  std::string cgroup;      // FlowEnd::cgroup
+  bool has_token = false;  // as in policy::SeenEnd
   auto operator<=>(const ConnectionEnd&) const = default;
 };
 

@@ -144,12 +144,20 @@ class Reading {
     kind.is_local = is_whole && live.client->network == live.server->network;
     kind.from = end_of(live.client, live.from_client.source, kind.is_local, client_number);
     kind.to = end_of(live.server, live.from_client.destination, kind.is_local, server_number);
+    kind.from.has_token = has_token(kind.from.number, tracked[0]);
+    kind.to.has_token = has_token(kind.to.number, tracked[1]);
     // With NAT, each end knows the other by another address than this connection has here.
     kind.is_unproved = is_whole && !kind.is_local && is_workload(kind.from.number) &&
                        is_workload(kind.to.number) && live.client->sends == live.from_client &&
                        !(has_proof(*live.client, kind.from.number, tracked[0]) &&
                          has_proof(*live.server, kind.to.number, tracked[1]));
     groups_.add(std::move(kind), point_of(known.network).enforcer(), live.from_client.source_port);
+  }
+
+  /// SeenEnd::has_token. `track`: the conntrack entry of the end's own network namespace.
+  static bool has_token(Number own, const Tracked* track) {
+    return is_workload(own) && track != nullptr &&
+           (FlowLabel{track->flow.label}.flags() & abi::kToken) != 0;
   }
 
   /// Whether the other end of the connection has proved labels to the workload `own`, whose socket

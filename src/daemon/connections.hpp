@@ -21,6 +21,9 @@ struct OpenConnections {
   bool is_local = false;     // both ends have their sockets in one network namespace
   bool is_guess = false;     // which end is the client is a guess by the ports
   bool is_unproved = false;  // as in policy::SeenFlow
+  /// As in policy::SeenEnd. Only with Scope::everything.
+  bool from_has_token = false;
+  bool to_has_token = false;
 };
 
 struct Connections {

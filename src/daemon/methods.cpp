@@ -74,6 +74,12 @@ json connection_json(const OpenConnections& group) {
   object["local"] = group.is_local;
   object["guess"] = group.is_guess;
   object["unproved"] = group.is_unproved;
+  for (const auto& [end, has_token] :
+       {std::pair("source", group.from_has_token), std::pair("destination", group.to_has_token)}) {
+    if (has_token) {
+      object[end]["token"] = true;
+    }
+  }
   if (!group.client_ports.empty()) {
     object["client_ports"] = group.client_ports;
   }

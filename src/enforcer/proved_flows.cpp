@@ -6,7 +6,7 @@
 #include <array>
 #include <set>
 
-#include "trireme/abi/flow_label.hpp"
+#include "trireme/abi/abi.hpp"
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 
@@ -25,10 +25,10 @@ bool Enforcer::is_proved(const kernel::InetSocket& socket) const {
              });
 }
 
-/// Closes the connections in which labels were proved, of these cgroups or (null) of all: their
-/// workloads are none any more. The other end's enforcement point still knows them by the labels,
-/// and would let the connections go on. A connection that conntrack has forgotten may be known to
-/// the verifier, and one with NAT to conntrack alone.
+/// Closes the connections in which labels were proved, or asked for, of these cgroups or (null) of
+/// all: their workloads are none any more. The other end's enforcement point still knows them by
+/// the labels, and would let the connections go on. A connection that conntrack has forgotten may
+/// be known to the verifier, and one with NAT to conntrack alone.
 Status Enforcer::end_proved(const std::unordered_set<std::uint64_t>* cgroups) {
   if (common_.local.audits()) {
     return {};
@@ -37,20 +37,17 @@ Status Enforcer::end_proved(const std::unordered_set<std::uint64_t>* cgroups) {
   if (!sockets) {
     return tl::unexpected(sockets.error());
   }
-  std::set<kernel::FlowTuple> proved;  // as the sockets send
-  Status outcome = conntrack_.each([&proved](const TrackedFlow& flow) {
-    const abi::FlowLabel label{flow.label};
-    if (flow.protocol == IPPROTO_TCP && (label.flags() & abi::kToken) != 0 &&
-        label.source().value_or(abi::kNoNumber) >= abi::kFirstNumber &&
-        label.destination().value_or(abi::kNoNumber) >= abi::kFirstNumber) {
-      proved.insert({flow.original, flow.reply});
+  std::set<kernel::FlowTuple> with_token;  // as the sockets send
+  Status outcome = conntrack_.each([&with_token](const TrackedFlow& flow) {
+    if (flow.protocol == IPPROTO_TCP && (flow.label[0] & abi::kToken) != 0) {
+      with_token.insert({flow.original, flow.reply});
     }
   });
   for (const kernel::InetSocket& socket : *sockets) {
     const bool concerns = cgroups == nullptr || cgroups->contains(socket.cgroup_id);
-    if (concerns &&
-        (proved.contains({socket.local, socket.remote, socket.local_port, socket.remote_port}) ||
-         is_proved(socket))) {
+    if (concerns && (with_token.contains(
+                         {socket.local, socket.remote, socket.local_port, socket.remote_port}) ||
+                     is_proved(socket))) {
       const Status ended = sockets_.destroy(socket);
       outcome = outcome ? ended : outcome;
     }

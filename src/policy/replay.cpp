@@ -22,6 +22,12 @@ bool is_proved(const SeenFlow& flow) {
          flow.protocol == IPPROTO_TCP;
 }
 
+/// True if the labels of an end differ whose connection is tied to them.
+bool loses_token(const SeenFlow& before, const SeenFlow& after) {
+  return (before.from.has_token && before.from.labels != after.from.labels) ||
+         (before.to.has_token && before.to.labels != after.to.labels);
+}
+
 }  // namespace
 
 Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
@@ -48,6 +54,9 @@ Replay replay(const Policy& before, const Policy& after, IdentityDiff& identity,
       is = after.mode == Mode::audit ? 0 : flow.count;
       reason = fmt::format("the labels were proved when the connection began, and {}",
                            keeps_labels ? "they change" : "an end has none any more");
+    } else if (ends_differ && loses_token(flow, moved.flow)) {
+      is = after.mode == Mode::audit ? 0 : flow.count;
+      reason = "the verifier knows the connection as one of a workload with the former labels";
     } else {
       is = count_denied(after, new_names, moved.flow);
       if (is > was) {

@@ -261,6 +261,7 @@ TEST(Flow, WhatIsKnownOfAnOpenConnectionIsReadBack) {
   nlohmann::json object = to_json(open);
   object["local"] = true;
   object["unproved"] = true;
+  object["source"]["token"] = true;
   object["client_ports"] = {40000, 40001};
   const auto seen = seen_flow(object);
   ASSERT_TRUE(seen);
@@ -268,6 +269,8 @@ TEST(Flow, WhatIsKnownOfAnOpenConnectionIsReadBack) {
   EXPECT_TRUE(seen->to.host);
   EXPECT_TRUE(seen->is_local);
   EXPECT_TRUE(seen->is_unproved);
+  EXPECT_TRUE(seen->from.has_token);
+  EXPECT_FALSE(seen->to.has_token);
   EXPECT_EQ(seen->client_ports, (std::vector<std::uint16_t>{40000, 40001}));
 }
 

@@ -218,6 +218,29 @@ TEST_F(Replaying, ANewWorkloadHasProvedNothingToOtherNetworks) {
   EXPECT_EQ(denied(open), 0U) << "both ends allow the address of the other";
 }
 
+/// A segment of a flow with a token, but without proof, is refused whatever the address, unless the
+/// verifier knows the connection.
+TEST_F(Replaying, AConnectionThatAskedForATokenEndsWithTheLabels) {
+  Rule to_world;
+  to_world.from = {*Selector::parse("*")};
+  to_world.to = {Entity{Entity::Kind::world, 0}};
+  before_.rules = after_.rules = {to_world};
+  SeenFlow open = flow("web", "db", 80);
+  open.to = {};
+  open.to.address = Address::parse("192.0.2.1").value();
+  const auto denied = [&](const std::vector<Resident>& residents) {
+    IdentityDiff identity({resident("web", app("web"))}, residents);
+    return replay(before_, after_, identity, {open}, true).denied;
+  };
+  EXPECT_EQ(denied({resident("web", app("web2"))}), 0U) << "the address is allowed";
+  open.from.has_token = true;
+  EXPECT_EQ(denied({resident("web", app("web2"))}), 1U);
+  EXPECT_EQ(denied({}), 1U);
+  EXPECT_EQ(denied({resident("web", app("web"))}), 0U) << "nothing changes";
+  after_.mode = Mode::audit;
+  EXPECT_EQ(denied({resident("web", app("web2"))}), 0U);
+}
+
 TEST_F(Replaying, LabelsThatWereProvedToOtherNetworksMayNotChange) {
   before_.baseline = after_.baseline = Baseline::same_labels;
   after_.rules = {allow("*", "*", {})};

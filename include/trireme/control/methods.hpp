@@ -174,8 +174,9 @@ inline constexpr const char* flows = "flows";
 /// because reading the others took more than 2 s; connections there are missing or have one end.
 /// "complete" is false if there are such, or more kinds of connection than the daemon counts. With
 /// "processes": also connections of unlabeled processes of units and containers; entries are
-/// distinguished by address, TCP has "client_ports" (of each connection), and an end that is such a
-/// process has "cgroup", that of its unit or container. Root only.
+/// distinguished by address, TCP has "client_ports" (of each connection), an end that is such a
+/// process has "cgroup", that of its unit or container, and a workload whose connection ends if
+/// its labels change has "token": true. Root only.
 inline constexpr const char* connections = "connections";
 
 /// params {} -> what this host runs that is a workload or could become one:

@@ -22,6 +22,10 @@ struct SeenEnd {
   /// Of an unlabeled process of this host: the cgroup of the unit or container that it belongs to,
   /// if that is known. The unit or container is no workload now, but can become one.
   std::string cgroup = {};
+  /// Of a workload, in an open TCP connection: it asked the other end for a token, or got one, so
+  /// that the verifier decides about segments without a verdict. It knows the connection as one of
+  /// this workload: with other labels, or none, the connection ends.
+  bool has_token = false;
 
   /// `named`: indices of the policy's networks that contain the names. Not owned: must outlive the
   /// result.
