@@ -112,8 +112,9 @@ Sets make() {
       "refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
+  // The flow's label: nft 1.0 cannot list a set with its own type, nor the sets behind it.
   sets.sampled =
-      set_of("sampled", {SetType::ct_label, SetType::inet_proto, SetType::inet_service}, 24);
+      set_of("sampled", {SetType::ipv6_addr, SetType::inet_proto, SetType::inet_service}, 24);
   sets.sampled.dynamic_timeout_ms = 60'000;
   sets.sampled.size = 4096;
   sets.refused_shares = owners("refused_shares");

@@ -192,10 +192,10 @@ void NftBatch::add_set(const NftSet& set) {
     std::vector<std::uint8_t> fields(set.key_types.size());
     std::transform(set.key_types.begin(), set.key_types.end(), fields.begin(),
                    [](SetType type) -> std::uint8_t {
-                     return type == SetType::inet_proto                               ? 1
-                            : type == SetType::inet_service                           ? 2
-                            : type == SetType::ipv6_addr || type == SetType::ct_label ? 16
-                                                                                      : 4;
+                     return type == SetType::inet_proto     ? 1
+                            : type == SetType::inet_service ? 2
+                            : type == SetType::ipv6_addr    ? 16
+                                                            : 4;
                    });
     nftnl_set_set_data(object.get(), NFTNL_SET_DESC_CONCAT, fields.data(),
                        static_cast<std::uint32_t>(fields.size()));

@@ -34,7 +34,6 @@ enum class SetType : std::uint32_t {
   inet_service = 13,
   mark = 19,
   icmpv6_type = 29,
-  ct_label = 30,
 };
 
 /// The verdict of a rule or of an element of a verdict map. `chain` is only used by jump and go_to.
