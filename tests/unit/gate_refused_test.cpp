@@ -203,16 +203,18 @@ TEST_F(RefusedTest, OneInQuarantineLeavesRoomForOthers) {
   EXPECT_EQ(std::ranges::count(out, id(flood), &Refused::cgroup), 32);
   EXPECT_EQ(std::ranges::count(out, id(other), &Refused::cgroup), 1) << "the same port, once";
 
-  // Towards them, from a sender without a number of its own.
+  // Towards others, from a sender without a number of its own. `flood` has used up its share.
+  const std::string scanned = make("scanned");
+  must(gate_->set(id(scanned), abi::kQuarantine));
   const Fd process = socket_in(plain_, AF_INET, SOCK_DGRAM);
   std::vector<Fd> servers;
   for (int i = 0; i < 101; i++) {
-    servers.push_back(socket_in(i < 100 ? flood : other, AF_INET, SOCK_DGRAM));
+    servers.push_back(socket_in(i < 100 ? scanned : other, AF_INET, SOCK_DGRAM));
     ASSERT_EQ(bind(servers.back(), 0), 0);
     send(process, port_of(servers.back()));
   }
   const auto in = gate_->take_refused();
-  EXPECT_EQ(std::ranges::count(in, id(flood), &Refused::cgroup), 32);
+  EXPECT_EQ(std::ranges::count(in, id(scanned), &Refused::cgroup), 32);
   EXPECT_EQ(std::ranges::count(in, id(other), &Refused::cgroup), 1);
 }
 
