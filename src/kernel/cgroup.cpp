@@ -140,17 +140,16 @@ std::vector<std::string> CgroupTree::children(const std::string& path) const {
 
 std::vector<std::string> CgroupTree::all() const {
   std::vector<std::string> found;
-  std::vector<std::string> open = {"/"};
+  std::vector<std::string> open = {""};  // the root
   while (!open.empty()) {
     const std::string path = std::move(open.back());
     open.pop_back();
-    const bool is_root = path == "/";
     if (level(path) < kDeepest) {
-      for (const std::string& name : children(path)) {
-        open.push_back((is_root ? "" : path) + "/" + name);
+      for (const std::string& name : children(path.empty() ? "/" : path)) {
+        open.push_back(path + "/" + name);
       }
     }
-    if (!is_root) {
+    if (!path.empty()) {
       found.push_back(path);
     }
   }

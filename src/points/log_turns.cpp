@@ -7,8 +7,6 @@
 namespace trireme::points {
 namespace {
 
-/// Below everything that changes who may talk: a flood of refusals delays no enrollment.
-constexpr std::int64_t kLogPriority = event::kNormal + 10;
 /// Each reading asks the kernel for everything that it has refused lately. Pauses leave a tenth of
 /// the time to the readings, and each is short enough for what the kernel logs meanwhile to fit the
 /// socket.
@@ -20,7 +18,7 @@ constexpr std::chrono::milliseconds kLongest(100);
 
 Status LogTurns::open(sd_event* loop) {
   return rested_.open(
-      loop, [this] { serve(); }, kLogPriority, event::kExact);
+      loop, [this] { serve(); }, kPriority, event::kExact);
 }
 
 void LogTurns::request(handshake::PointId reader, std::function<void()> read) {

@@ -12,8 +12,6 @@
 namespace trireme::points {
 namespace {
 
-/// As late as the readings that LogTurns calls.
-constexpr std::int64_t kLogPriority = event::kNormal + 10;
 /// Tenths of conntrack's room.
 constexpr std::uint64_t kFull = 9;
 constexpr std::uint64_t kNoLongerFull = 8;
@@ -111,7 +109,8 @@ Status Point::follow(sd_event* loop, std::function<void()> on_addresses) {
       logged_.resume();
     });
   };
-  if (Status opened = logged_.open(loop, log_->fd(), EPOLLIN, readable, kLogPriority); !opened) {
+  if (Status opened = logged_.open(loop, log_->fd(), EPOLLIN, readable, LogTurns::kPriority);
+      !opened) {
     return opened;
   }
   if (addresses_ == nullptr) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <functional>
 
@@ -14,6 +15,9 @@ namespace trireme::points {
 
 class LogTurns {
  public:
+  /// Below everything that changes who may talk: a flood of refusals delays no enrollment.
+  static constexpr std::int64_t kPriority = event::kNormal + 10;
+
   /// Before the first request. Errors: the event loop.
   [[nodiscard]] Status open(sd_event* loop);
   /// Calls `read` once: now, or after the pause that earlier readings have caused and after those
