@@ -140,17 +140,16 @@ std::vector<std::string> CgroupTree::children(const std::string& path) const {
 
 std::vector<std::string> CgroupTree::all() const {
   std::vector<std::string> found;
-  std::vector<std::string> open = {""};  // the root
-  while (!open.empty()) {
-    const std::string path = std::move(open.back());
-    open.pop_back();
-    if (level(path) < kDeepest) {
-      for (const std::string& name : children(path.empty() ? "/" : path)) {
-        open.push_back(path + "/" + name);
-      }
+  const auto add_children = [&](const std::string& parent, const std::string& prefix) {
+    for (const std::string& name : children(parent)) {
+      found.push_back(prefix + "/" + name);
     }
-    if (!path.empty()) {
-      found.push_back(path);
+  };
+  add_children("/", "");
+  for (std::size_t i = 0; i < found.size(); i++) {
+    const std::string path = found[i];
+    if (level(path) < kDeepest) {
+      add_children(path, path);
     }
   }
   return found;
