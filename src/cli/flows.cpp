@@ -194,7 +194,7 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
   summary->excludes(follow);
   live->excludes(follow)->excludes(summary);
   command->add_flag("-v,--verbose", options->verbose,
-                    "show names, labels, addresses, rules and verdicts in full");
+                    "show labels, addresses, rules and verdicts in full");
   command->add_option("-n,--limit", options->limit, "at most this many past flows or groups")
       ->capture_default_str();
   command->add_option("--verdict", options->query->verdicts, "only these verdicts")

@@ -130,7 +130,8 @@ Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet&
   if (former.labels) {
     leave(former.member->number);
   }
-  if (!former.member && !cgroup.has_no_old_flows) {
+  const bool may_have_old_flows = former.member ? former.member->may_have_old_flows : true;
+  if (may_have_old_flows && !cgroup.has_no_old_flows) {
     note_old_flows(cgroup);
   }
   return {};
@@ -205,6 +206,7 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     note_old_flows(cgroup);
   }
   join_sets(change, cgroup, abi::kQuarantine);
+  members_.at(cgroup.id).may_have_old_flows = !cgroup.has_no_old_flows;
   // If the transaction fails, the model is ahead of the kernel and stricter. The next change, or
   // repair(), updates the kernel.
   const Status committed = commit(change);

@@ -259,9 +259,9 @@ class Completion(HostCase):
                 self.assertEqual(shell.completed(line), line + "bshop", name)
 
     def test_labels_of_others_run_no_commands(self):
-        """bash inserts words as they are: return would run `$(...)` as the operator."""
+        """bash inserts words as they are: return would run `...` as the operator."""
         proof = self.host.undo.directory + "/ran"
-        self.host.labelled(f"zvil=$(touch${{IFS}}{proof})", "--unit", "zvil")
+        self.host.labelled(f"zvil=`touch${{IFS}}{proof}`", "--unit", "zvil")
         self.host.labelled(f"zvil2=x;touch${{IFS}}{proof}", "--unit", "zvil2")
         for name in START:
             with self.subTest(name), self.shell(name) as shell:

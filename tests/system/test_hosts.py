@@ -65,10 +65,10 @@ class HostsCase(PairCase):
         """Both for a refusal by a TCP reset and for one by a datagram."""
         server = self.serve("app=web")
         server.serve("udp", "::", PORT)
-        client = self.client.labelled("app=caller")
+        client = self.client.labelled("app=asker")
         self.addCleanup(self.server.explicit_reload, "")
         # The client's own policy allows the flow; the server's does not.
-        self.client.explicit_reload('[[allow]]\nfrom = "app=caller"\nto = "app=web"\n')
+        self.client.explicit_reload('[[allow]]\nfrom = "app=asker"\nto = "app=web"\n')
         self.addCleanup(self.client.explicit_reload, "")
 
         def reported_at_client():
@@ -77,7 +77,7 @@ class HostsCase(PairCase):
                 flow
                 for flow in flows
                 if flow.get("cause") == "denied_by_peer"
-                and flow["source"]["labels"] == {"app": "caller"}
+                and flow["source"]["labels"] == {"app": "asker"}
             ]
 
         for address in (SERVER4, SERVER6):
@@ -130,7 +130,7 @@ class HostsCase(PairCase):
                 self.assertEqual(flow["verdict"], "allow")
                 self.assertEqual(flow["destination"]["labels"], {"app": "sampled"})
                 self.assertIn("workload", flow[local])
-                self.assertNotIn("workload", flow[remote])
+                self.assertEqual(flow[remote]["workload"], "")
                 self.assertIn("host", flow[remote])
                 self.assertEqual(flow["verdicts"], {local: "allow", remote: None})
                 listed = json.loads(each.must([host.TRIRECTL, "rules", "--json"]))

@@ -917,7 +917,6 @@ class Operator(HostCase):
                 ["--config-dir", "/nowhere", "pki", "psk", "/nowhere/psk"],
                 "'trirectl pki psk' has no option '--config-dir'",
             ),
-            (["--json"], "missing command: one of status, "),
             (["--config-dir"], "option '--config-dir' needs a value"),
             ([], "missing command: one of status, "),
         ):
@@ -925,6 +924,10 @@ class Operator(HostCase):
             self.assertEqual((done.returncode, done.stdout), (2, ""), argv)
             self.assertIn(meant, done.stderr)
             self.assertIn("--help'", done.stderr)
+        done = self.host.trirectl("--json")
+        error = json.loads(done.stdout)["error"]
+        self.assertEqual((done.returncode, error["kind"]), (2, "usage"))
+        self.assertIn("missing command: one of status, ", error["message"])
 
     def test_help_and_version(self):
         for words in ([], ["policy"], ["policy", "diff"], ["help"]):

@@ -127,6 +127,19 @@ TEST_F(NewWorkload, ItsConnectionsAreJudgedAnew) {
   EXPECT_TRUE(passes(others.client, others.server)) << "no workload is involved";
 }
 
+/// Quarantine drops what its connections carry and ends none: nobody knows yet who may keep them.
+TEST_F(NewWorkload, ItsConnectionsAreJudgedWhenItLeavesQuarantine) {
+  start_with_child();
+  const Connection in = connection("", listener_);
+  ASSERT_TRUE(quarantine(ref(path_)));
+  ASSERT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_FALSE(is_ended(in.client));
+  enrol(path_, labeled("app", "web"));
+  ASSERT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(is_ended(in.client));
+  EXPECT_TRUE(is_ended(in.server));
+}
+
 TEST_F(NewWorkload, AHandshakeUnderWayIsJudgedAnew) {
   start_with_child();
   const int seconds = 30;

@@ -186,6 +186,7 @@ class Enforcer final : public workload::Enforcement {
     policy::Number number = 0;               // abi::kQuarantine or a workload's
     bool is_owner = false;                   // owns all sockets here that no other member owns
     std::vector<std::uint64_t> former = {};  // as in CgroupRef
+    bool may_have_old_flows = false;         // in quarantine: begun before it, so not judged since
   };
 
   /// What a cgroup was here before a change.
