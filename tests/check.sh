@@ -85,7 +85,7 @@ python() {
 spelling() {
   # Constants such as kNo are not words; 'alow' and 'chek' are deliberate typos in tests.
   tracked . ':!tests/fuzz/corpus' |
-    on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek,fo,iif
+    on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek,fo,iif,miror
 }
 
 licenses() {

@@ -69,7 +69,8 @@ def connect(key, to):
 
 def is_alive(key):
     try:
-        return opened[key].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b''
+        opened[key].settimeout(0)
+        return opened[key].recv(1, socket.MSG_PEEK) != b''
     except BlockingIOError:
         return True
     except OSError:

@@ -183,8 +183,8 @@ TEST_F(Completing, Trirun) {
 }
 
 TEST_F(Completing, TextForTheShells) {
-  const Completion completion{.words = {{"--json", "the same\nas -o json"}, {"a\tb", ""}}};
-  EXPECT_EQ(completion.text(), "words 0\n--json\tthe same as -o json\na\tb\t\n");
+  const Completion completion{.words = {{"--json", "alike\nwith -o json"}, {"a\tend", ""}}};
+  EXPECT_EQ(completion.text(), "words 0\n--json\talike with -o json\na\tend\t\n");
   EXPECT_EQ((Completion{.kind = Kind::command, .skip = 3}.text()), "command 3\n");
 }
 

@@ -84,18 +84,18 @@ TEST(Shorten, AnyTwoSets) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
-  const auto upto = [&](unsigned most) { return static_cast<unsigned>(random() % (most + 1)); };
+  const auto up_to = [&](unsigned most) { return static_cast<unsigned>(random() % (most + 1)); };
   for (int round = 0; round < 20'000; ++round) {
     const auto set = [&] {
       Labels labels;
-      for (unsigned i = upto(5); i > 0; --i) {
-        labels["k" + std::to_string(upto(4))] =
-            std::string(upto(60), 'v') + std::to_string(upto(1));
+      for (unsigned i = up_to(5); i > 0; --i) {
+        labels["k" + std::to_string(up_to(4))] =
+            std::string(up_to(60), 'v') + std::to_string(up_to(1));
       }
       return labels;
     };
     const Labels source = set();
-    const Labels destination = upto(9) == 0 ? source : set();
+    const Labels destination = up_to(9) == 0 ? source : set();
     const ShortLabels made = shorten(source, destination);
     if (source == destination && !source.empty()) {
       EXPECT_EQ(labels_in(made.source), labels_of(source));
