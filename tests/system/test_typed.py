@@ -30,7 +30,6 @@ COMPLETED = {
 }
 # Names of commands that are not command lines.
 MENTIONED = {
-    "apt purge",
     "docker exec",
     "docker network create",
     "docker run",

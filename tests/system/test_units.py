@@ -38,6 +38,9 @@ class Units(LabCase):
 
     def tearDown(self):
         self.lab.sh("systemctl stop shop late asks 'db@*'; systemctl reset-failed")
+        waiting.until(
+            lambda: self.lab.sh("trirectl status").returncode == 0, "the daemon runs", 30, 0.1
+        )
         self.identity("")
 
     def identity(self, more):
@@ -121,7 +124,6 @@ class Units(LabCase):
     def test_a_unit_that_waits_says_so_in_its_own_journal(self):
         """After a second. It starts when the daemon answers, and fails with the reason if the
         daemon ends instead."""
-        self.addCleanup(waiting.until, lambda: self.lab.sh("trirectl status").returncode == 0, "up")
         self.lab.must("systemctl start shop && systemctl stop shop")
         for ending in ("CONT", "KILL"):
             since = self.lab.must("date +%s")
