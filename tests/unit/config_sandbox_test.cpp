@@ -155,16 +155,6 @@ TEST_F(AsTheDaemon, ASecretBehindAHiddenDirectoryIsAnErrorWhereItIsNamed) {
   }
 }
 
-/// Paths are text of the files, which others may have written.
-TEST_F(AsTheDaemon, PathsOfHiddenFilesCannotControlATerminal) {
-  directory_.write("hidden/x", "");
-  const std::string psk = directory_.path("hidden/") + "\\u001b[2Jpsk";
-  directory_.write("etc/identity.toml", "[trust]\npsk_file = \"" + psk + "\"\n");
-  const std::string found = problems(load(false));
-  EXPECT_THAT(found, HasSubstr("identity.toml:2:12: error: the daemon cannot access"));
-  EXPECT_EQ(found.find('\x1b'), std::string::npos);
-}
-
 TEST_F(AsTheDaemon, TheFileOfAnotherUserIsKeptFromRoot) {
   if (::geteuid() != 0) {
     GTEST_SKIP() << "requires root";

@@ -48,8 +48,9 @@ TEST_F(LogTurnsTest, AllPointsTogetherTakeATenthOfTheTime) {
   EXPECT_EQ(read_.size(), 1U);
   run_for(150ms);
   ASSERT_EQ(read_, (std::vector<handshake::PointId>{1, 2, 3})) << "in their order";
-  EXPECT_GE(began_[1] - began_[0], 30ms);
-  EXPECT_GE(began_[2] - began_[1], 30ms);
+  // A reading of 3 ms and nine times that; the loop's clock can be as old as the reading.
+  EXPECT_GE(began_[1] - began_[0], 27ms);
+  EXPECT_GE(began_[2] - began_[1], 27ms);
 }
 
 TEST_F(LogTurnsTest, WhoReadsAgainIsBehindTheOthers) {
