@@ -186,10 +186,6 @@ Result<std::vector<InetSocket>> SocketTable::list_tcp(std::uint32_t states) {
 }
 
 Status SocketTable::destroy(const InetSocket& connection) {
-  const auto fd = netlink::open(NETLINK_SOCK_DIAG, "sock_diag");
-  if (!fd) {
-    return tl::unexpected(fd.error());
-  }
   // The kernel finds the connection of an IPv4-mapped socket as an IPv4 one.
   struct {
     nlmsghdr header;
@@ -207,7 +203,7 @@ Status SocketTable::destroy(const InetSocket& connection) {
   request.body.id.idiag_sport = htons(connection.local_port);
   request.body.id.idiag_dport = htons(connection.remote_port);
   std::ranges::copy(connection.cookie, request.body.id.idiag_cookie);
-  const Status ended = netlink::confirm(*fd, &request.header, "cannot end a connection");
+  const Status ended = netlink::confirm(fd_, &request.header, "cannot end a connection");
   return ended || ended.error().code == ENOENT ? Status{} : ended;
 }
 

@@ -60,6 +60,20 @@ TEST_F(SocketTableTest, AConnectionHasItsCgroupAndCookie) {
   EXPECT_EQ(found->local, policy::Address::parse("127.0.0.1").value());
 }
 
+/// The daemon has a table for each network namespace, and itself stays in its own.
+TEST_F(SocketTableTest, AConnectionIsEndedInTheNamespaceOfTheTable) {
+  auto table = SocketTable::open();
+  ASSERT_TRUE(table) << table.error().text();
+  const auto found = find();
+  ASSERT_TRUE(found);
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+  EXPECT_TRUE(table->destroy(*found));
+  char byte = 0;
+  EXPECT_EQ(::recv(client_.get(), &byte, 1, MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, ECONNABORTED);
+  EXPECT_TRUE(table->destroy(*found)) << "it no longer exists";
+}
+
 TEST_F(SocketTableTest, ListenersAreListedWithConnections) {
   const Fd datagrams(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_in end = loopback(0);
