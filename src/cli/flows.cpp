@@ -204,13 +204,14 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
       ->check(one_of({"allow", "deny", "audit"}));
   add_flow_query(*command, options->query);
   command->footer(
-      "MATCH is a workload's name ('web*' matches several), a selector with an operator like\n"
-      "app=web,env=prod or 'app=*', @host, @world, @NAME of a [[network]], an address or a\n"
-      "CIDR. A single word is a workload's name, not the key of a label.\n"
+      "MATCH is a workload's name ('web*' matches several), a selector with an\n"
+      "operator like app=web,env=prod or 'app=*', @host, @world, @NAME of a\n"
+      "[[network]], an address or a CIDR. A single word is a workload's name, not the\n"
+      "key of a label.\n"
       "Different filters are ANDed; repeated filters are ORed.\n"
-      "An allowed flow with --all is a sample: the same endpoints and port are reported at\n"
-      "most once a minute, and at most 50 flows a second in a network namespace and of\n"
-      "handshakes.\n"
+      "An allowed flow with --all is a sample: the same endpoints and port are reported\n"
+      "at most once a minute, and at most 50 flows a second in a network namespace and\n"
+      "of handshakes.\n"
       "Output is one flow per line; with --json, one object per line.");
   command->callback([&globals, &action, options] {
     action = [&globals, options] { return run_flows(globals, *options); };

@@ -14,6 +14,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "pending_change.hpp"
 #include "problems.hpp"
@@ -100,7 +101,7 @@ class Changes {
   /// During its lifetime, reloads are this object's own.
   class OwnReload {
    public:
-    explicit OwnReload(Changes& of) : busy_(of.busy_), before_(of.busy_) { busy_ = true; }
+    explicit OwnReload(Changes& of) : busy_(of.busy_), before_(std::exchange(of.busy_, true)) {}
     ~OwnReload() { busy_ = before_; }
     OwnReload(const OwnReload&) = delete;
     OwnReload& operator=(const OwnReload&) = delete;

@@ -146,10 +146,14 @@ std::vector<std::string> CgroupTree::all() const {
     }
   };
   add_children("/", "");
-  for (std::size_t i = 0; i < found.size(); i++) {
-    const std::string path = found[i];
-    if (level(path) < kDeepest) {
-      add_children(path, path);
+  for (std::size_t begin = 0; begin < found.size();) {
+    const std::vector<std::string> level_below(found.begin() + static_cast<std::ptrdiff_t>(begin),
+                                               found.end());
+    begin = found.size();
+    for (const std::string& path : level_below) {
+      if (level(path) < kDeepest) {
+        add_children(path, path);
+      }
     }
   }
   return found;
