@@ -123,7 +123,8 @@ Status Daemon::assemble() {
   };
   registry_->set_host_labels(settings_->host()->labels);
   recall_holds();
-  revocation_ = std::make_unique<Revocation>(*points_, problems_);
+  revocation_ = std::make_unique<Revocation>(
+      *points_, problems_, [this] { return units_ == nullptr || !units_->is_settling(); });
   for (Status opened : {revocation_->follow(loop_->get()), watch_points()}) {
     if (!opened) {
       return opened;

@@ -42,7 +42,7 @@ Status Daemon::apply(const std::shared_ptr<const policy::Policy>& policy,
   flows_.set_policy(*policy);
   tokens_->set_trust(trust);
   use(host, *trust);
-  revocation_->look_twice(points_->all());
+  revocation_->look_after_load(points_->all());
   return {};
 }
 

@@ -156,14 +156,14 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
           is_allowed(other, one, flow.original.source_port));
 }
 
-Result<std::size_t> Enforcer::revoke() {
+Result<std::size_t> Enforcer::revoke(bool closes) {
   const auto changed = change_flows(
       conntrack_,
       [this](const TrackedFlow& flow) {
         return (flow.label[0] & abi::kAuthorized) != 0 && !allows(flow);
       },
       [this](const TrackedFlow& flow) { return take_back(flow); });
-  const auto ended = end_connections();
+  const auto ended = closes ? end_connections() : Result<std::size_t>(0);
   return changed && !ended ? ended : changed;
 }
 

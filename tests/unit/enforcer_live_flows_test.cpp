@@ -30,7 +30,10 @@ TEST_F(LiveFlows, ARevokedFlowEndsAndAnAllowedOneGoesOn) {
   EXPECT_EQ(enforcer_->revoke(), 0U) << "policy allows both";
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
   EXPECT_FALSE(passes(revoked.client, revoked.server)) << "the gate blocks it without revoke()";
-  EXPECT_EQ(enforcer_->revoke(), 1U);
+  EXPECT_EQ(enforcer_->revoke(false), 1U);
+  EXPECT_FALSE(is_ended(revoked.client)) << "it is not known yet who stays a workload";
+  EXPECT_FALSE(passes(revoked.client, revoked.server));
+  EXPECT_EQ(enforcer_->revoke(), 0U);
   EXPECT_EQ(flows_with(abi::kAuthorized), 1U);
   EXPECT_TRUE(is_ended(revoked.client)) << "both processes get an error";
   EXPECT_TRUE(is_ended(revoked.server));

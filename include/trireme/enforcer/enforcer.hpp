@@ -91,7 +91,8 @@ class Enforcer final : public workload::Enforcement {
   /// connections that the gate would block. Returns the number of flows whose verdict was cleared.
   /// Call it after apply(), and again shortly after: a packet that was judged by the old policy may
   /// have marked its flow in between.
-  [[nodiscard]] Result<std::size_t> revoke();
+  /// Connections on `lo` are closed only if `closes`; the gate refuses their packets in any case.
+  [[nodiscard]] Result<std::size_t> revoke(bool closes = true);
   /// The numbers in the labels of all conntrack entries, including those of remote identities.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 

@@ -43,6 +43,8 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   UnitSource& operator=(const UnitSource&) = delete;
 
   void configure(std::shared_ptr<const config::Host> host) override;
+  /// From configure() until the units that no entry matches any more have been released.
+  [[nodiscard]] bool is_settling() const { return is_on() && is_reconfigured_; }
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
   [[nodiscard]] std::string status() const override;
