@@ -33,9 +33,6 @@ void Revocation::look(const std::vector<points::Point*>& points) {
   const bool waits = must_wait();
   for (points::Point* point : points) {
     failed_.erase(point->id());
-    if (waits) {
-      due_[point->id()] = Clock::now() + kSecondLook;
-    }
     if (const auto here = point->enforcer().revoke(!waits)) {
       revoked += *here;
     } else {
@@ -66,8 +63,16 @@ void Revocation::look_after_load(const std::vector<points::Point*>& points) {
   look_twice(points);
 }
 
-bool Revocation::must_wait() const {
-  return !is_settled_() && Clock::now() < settled_by_;
+bool Revocation::must_wait() {
+  const auto now = Clock::now();
+  if (is_settled_() || now >= settled_by_) {
+    return false;
+  }
+  for (const points::Point* point : points_.all()) {
+    due_.try_emplace(point->id(), now + kSecondLook);
+  }
+  await_next();
+  return true;
 }
 
 void Revocation::look_again() {

@@ -38,13 +38,15 @@ class Revocation {
   /// decided, and has the new policy already: its connections are closed only if they are not
   /// allowed then, but after a second in any case.
   void look_after_load(const std::vector<points::Point*>& points);
+  /// True while connections are not to be closed yet, because of look_after_load(). Every point is
+  /// looked at again when that is over.
+  [[nodiscard]] bool must_wait();
 
   /// Flows that have lost their authorization.
   [[nodiscard]] std::uint64_t count() const { return count_; }
 
  private:
   using Clock = std::chrono::steady_clock;
-  [[nodiscard]] bool must_wait() const;
   void look_again();
   void await_next();
 

@@ -92,7 +92,7 @@ void Daemon::prune() {
 
 /// Called when all pending events are handled, before the loop sleeps.
 void Daemon::finish_turn() {
-  const auto reevaluated = points_->reevaluate_new();
+  const auto reevaluated = points_->reevaluate_new(!revocation_->must_wait());
   problems_.note("flows of new workloads",
                  reevaluated ? Status{} : Status(tl::unexpected(reevaluated.error())));
   if (reevaluated && *reevaluated > 0 && log_shares().admit("connections")) {

@@ -338,12 +338,12 @@ Status Enforcer::reevaluate(const TrackedFlow& flow) {
                                       : conntrack_.clear_label_bits(flow, abi::kVerdictBits);
 }
 
-Result<std::size_t> Enforcer::reevaluate_new() {
+Result<std::size_t> Enforcer::reevaluate_new(bool closes) {
   if (all_with_old_flows_) {
     const auto changed = change_flows(
         conntrack_, [](const TrackedFlow&) { return true; },
         [this](const TrackedFlow& flow) { return reevaluate(flow); });
-    const auto ended = end_connections();
+    const auto ended = closes ? end_connections() : Result<std::size_t>(0);
     all_with_old_flows_ = all_with_old_flows_ && !(changed && ended);
     return changed && !ended ? ended : changed;
   }
@@ -384,7 +384,7 @@ Result<std::size_t> Enforcer::reevaluate_new() {
     }
     count = *changed;
   }
-  if (const auto ended = end_connections(); !ended) {
+  if (const auto ended = closes ? end_connections() : Result<std::size_t>(0); !ended) {
     return ended;
   }
   with_old_flows_.clear();  // only after success, so that a failure is retried

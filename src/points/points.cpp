@@ -428,8 +428,9 @@ Result<std::size_t> sum(const std::vector<Point*>& points, Count count) {
 
 }  // namespace
 
-Result<std::size_t> Points::reevaluate_new() {
-  return sum(all(), [](enforcer::Enforcer& enforcer) { return enforcer.reevaluate_new(); });
+Result<std::size_t> Points::reevaluate_new(bool closes) {
+  return sum(all(),
+             [closes](enforcer::Enforcer& enforcer) { return enforcer.reevaluate_new(closes); });
 }
 
 Result<std::unordered_set<Number>> Points::numbers_in_use() {

@@ -100,8 +100,9 @@ class Enforcer final : public workload::Enforcement {
   /// last call. The conntrack entries of their sockets lose their verdict bits (TCP) or are removed
   /// (UDP), so that the next packet is judged. The same for cgroups that are no workloads any more;
   /// those of their flows in which they have proved labels end. The daemon calls this at the end of
-  /// each loop iteration. Returns the number of flows.
-  [[nodiscard]] Result<std::size_t> reevaluate_new();
+  /// each loop iteration. Returns the number of flows. `closes` as in revoke(); if false, call
+  /// revoke() later.
+  [[nodiscard]] Result<std::size_t> reevaluate_new(bool closes = true);
 
   /// Rewrites everything, as start() does, after another program changed the table.
   [[nodiscard]] Status repair() { return start(); }

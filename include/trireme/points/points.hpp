@@ -61,7 +61,7 @@ class Points final : public workload::Enforcement {
 
   /// Enforcer::reevaluate_new() at every point. Returns the total, or the first error after all
   /// points were tried.
-  [[nodiscard]] Result<std::size_t> reevaluate_new();
+  [[nodiscard]] Result<std::size_t> reevaluate_new(bool closes);
   /// Numbers in the conntrack labels of any point.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
   /// All points, the host's first.
