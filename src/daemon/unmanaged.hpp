@@ -30,7 +30,9 @@ struct SocketOwner {
   auto operator<=>(const SocketOwner& other) const {
     return std::pair(kind, name) <=> std::pair(other.kind, other.name);
   }
-  bool operator==(const SocketOwner& other) const { return (*this <=> other) == 0; }
+  bool operator==(const SocketOwner& other) const {
+    return kind == other.kind && name == other.name;
+  }
 };
 
 struct OwnedSocket {

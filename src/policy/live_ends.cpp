@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/policy/live_ends.hpp"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <set>
@@ -122,12 +123,10 @@ class Pairing {
     Address any4;
     Address any6;
     any6.family = Address::Family::v6;
-    for (const Address& address : {socket.sends.source, any4, any6}) {
-      if (listeners_.contains({socket.network, address, socket.sends.source_port})) {
-        return true;
-      }
-    }
-    return false;
+    return std::ranges::any_of(
+        std::array{socket.sends.source, any4, any6}, [&](const Address& address) {
+          return listeners_.contains({socket.network, address, socket.sends.source_port});
+        });
   }
 
   /// Whether the socket is the client's, as far as listeners and its track show.
