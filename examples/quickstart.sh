@@ -72,7 +72,7 @@ if [[ -d /run/systemd/system ]]; then
     if [[ -z $(docker ps -q --filter network=host) ]]; then docker=1; else echo "skipping Docker: host-network containers are running"; fi
   fi
   ((docker)) && printf '[docker]\ncontainers = "host-network"\n' >"$dir/etc/identity.toml" || printf '[docker]\ncontainers = "none"\n' >"$dir/etc/identity.toml"
-  systemd-run --quiet --collect --unit="$unit" --service-type=notify "$(command -v triremed)" --config-dir "$dir/etc"
+  systemd-run --quiet --collect --unit="$unit" --service-type=notify "$(command -v triremed)" --config-dir "$dir/etc" --state-dir "$dir/state"
 else
   netns=trireme-quickstart-$$
   ip netns add "$netns"
@@ -83,7 +83,7 @@ else
   inside=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$tree" nsenter "--net=/run/netns/$netns" unshare --cgroup)
   "${inside[@]}" ip link set lo up
   export TRIREME_RUNTIME_DIR=$dir/run
-  "${inside[@]}" triremed --config-dir "$dir/etc" --cgroup-driver cgroupfs --foreground 2>"$dir/log" &
+  "${inside[@]}" triremed --config-dir "$dir/etc" --state-dir "$dir/state" --cgroup-driver cgroupfs --foreground 2>"$dir/log" &
   pids+=($!)
   for _ in $(seq 200); do
     "${inside[@]}" trirectl status >/dev/null 2>&1 && break

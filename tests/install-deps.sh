@@ -12,11 +12,12 @@ build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libexpected-dev libgtest-dev libgmock-dev file)
 tests=(netbase libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
        systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
-       curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
+       curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 python3-jsonschema cpio zstd xz-utils qemu-system-x86 dnsutils procps
        bash-completion libcap2-bin kmod dnsmasq-base
        redis-server libnginx-mod-stream openssl
        prometheus lintian podman openssl
-       graphviz chromium fish zsh)
+       graphviz chromium fish zsh
+       python3-yaml rsyslog ansible-lint)
 
 quickstart=(busybox-static curl iproute2 nftables procps)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Plants faults in a copy of HEAD, one at a time, and verifies that the tests catch each of them.
+# Plants faults in a copy of the working tree, one at a time, and verifies that the tests catch each
+# of them. New files count once git knows them (git add).
 #
 #   tests/mutants.sh [--keep] [NAME...]
 #
@@ -167,9 +168,12 @@ if ! flock -n 9; then
 fi
 trap end EXIT
 trap 'exit 130' INT TERM HUP
-commit=$(git rev-parse --short HEAD) || exit 1
+# A commit of the working tree, which belongs to no branch and changes nothing; empty if nothing has
+# changed since HEAD.
+changed=$(git stash create) || exit 1
+commit=$(git rev-parse --short HEAD)${changed:+ with changes} || exit 1
 rm -rf "$tree" && mkdir -p "$tree" || exit 1
-git archive "$commit" | tar -x -C "$tree" || exit 1
+git archive "${changed:-HEAD}" | tar -x -C "$tree" || exit 1
 
 launcher=()
 if command -v ccache >/dev/null; then
@@ -183,7 +187,7 @@ if ! run "$log" cmake -G Ninja -S "$tree" -B "$build" -DCMAKE_BUILD_TYPE=Debug \
   -DCMAKE_CXX_FLAGS_DEBUG='-O0 -g0' -DCMAKE_UNITY_BUILD=OFF -DTRIREME_TESTS=ON "${launcher[@]}" ||
   ! compile "$log" "${targets[@]}"; then
   tail -n 80 "$log"
-  echo "HEAD does not build without a fault" >&2
+  echo "$commit does not build without a fault" >&2
   exit 1
 fi
 printf '%s built without a fault in %d s\n\n' "$commit" "$SECONDS"

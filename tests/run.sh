@@ -123,7 +123,10 @@ unit_tests() { # PRESET SECONDS
 fuzz_one() { # TARGET SECONDS
   local scratch=build/asan/scratch/$1 dictionary=()
   mkdir -p "$scratch" || return 1
-  [[ $1 == policy || $1 == identity ]] && dictionary=(-dict=tests/fuzz/config.dict)
+  case $1 in
+    policy | identity) dictionary=(-dict=tests/fuzz/config.dict) ;;
+    selector) dictionary=(-dict=tests/fuzz/selector.dict) ;;
+  esac
   "build/asan/tests/fuzz/fuzz_$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix=build/asan/scratch/ "${dictionary[@]}" \
     "$scratch" "tests/fuzz/corpus/$1" >"$scratch.log" 2>&1

@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "trireme/base/fd.hpp"
+#include <cstdio>
 
 namespace trireme {
 
@@ -50,11 +50,11 @@ Status replace_file(const std::string& path, std::string_view content, unsigned 
   if (::unlink(fresh.c_str()) != 0 && errno != ENOENT) {
     return fail_errno("cannot remove " + fresh);
   }
-  if (Status written = write_new_file(fresh, content, mode); !written) {
-    return written;
+  const auto fd = create_file(fresh, content, mode);
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  const Fd fd(::open(fresh.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid() || ::fsync(fd.get()) != 0 || std::rename(fresh.c_str(), path.c_str()) != 0) {
+  if (::fsync(fd->get()) != 0 || std::rename(fresh.c_str(), path.c_str()) != 0) {
     const int error = errno;
     ::unlink(fresh.c_str());
     return fail_errno("cannot replace " + path, error);
@@ -63,7 +63,12 @@ Status replace_file(const std::string& path, std::string_view content, unsigned 
 }
 
 Status write_new_file(const std::string& path, std::string_view content, unsigned mode) {
-  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  const auto fd = create_file(path, content, mode);
+  return fd ? Status{} : tl::unexpected(fd.error());
+}
+
+Result<Fd> create_file(const std::string& path, std::string_view content, unsigned mode) {
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd.valid()) {
     return fail_errno("cannot create " + path);
   }
@@ -76,7 +81,7 @@ Status write_new_file(const std::string& path, std::string_view content, unsigne
     }
     content.remove_prefix(count < 0 ? 0 : static_cast<std::size_t>(count));
   }
-  return {};
+  return fd;
 }
 
 }  // namespace trireme

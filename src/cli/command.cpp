@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "command.hpp"
 
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <filesystem>
 
+#include "trireme/base/printable.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
+#include "usage.hpp"
 
 namespace trireme::cli {
 
-void add_json(CLI::App& command, Globals& globals) {
-  command.add_flag("--json", globals.json, "print JSON");
-}
-
 void add_globals(CLI::App& command, Globals& globals) {
-  add_json(command, globals);
-  command.add_option("--runtime-dir", globals.runtime_dir,
-                     "runtime directory of triremed (/run/trireme)");
-  command.add_option("--config-dir", globals.config_dir,
-                     "directory of policy.toml (default: the daemon's)");
+  add_output(command, globals);
+  const auto add = [&command](const char* name, std::string& directory, const char* description) {
+    command.add_option(name, directory, description)->type_name("DIR")->take_last();
+  };
+  add("--runtime-dir", globals.runtime_dir, "runtime directory of triremed (/run/trireme)");
+  add("--config-dir", globals.config_dir, "directory of policy.toml (default: the daemon's)");
 }
 
 CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
@@ -65,17 +66,31 @@ bool is_configuration_dir(const Globals& globals, const std::string& directory) 
 
 int report(const Globals& globals, const Error& error) {
   if (globals.json) {
-    print_json({{"error", {{"message", error.message}, {"hint", error.hint}}}});
+    nlohmann::json object = {{"message", error.message}, {"hint", error.hint}};
+    if (error.usage) {
+      object["kind"] = "usage";
+    }
+    print_json({{"error", std::move(object)}});
   }
-  std::fprintf(stderr, "trirectl: %s\n", error.message.c_str());
-  if (!error.hint.empty()) {
-    std::fprintf(stderr, "trirectl: hint: %s\n", error.hint.c_str());
+  std::fputs(error_lines("trirectl", error).c_str(), stderr);
+  return error.usage ? kUsage : kNo;
+}
+
+std::string json_text(const nlohmann::json& value) {
+  const std::string dumped = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  // dump() escapes only control characters below U+0020. Others are bytes of strings, too.
+  std::string text;
+  text.reserve(dumped.size());
+  for (std::size_t at = 0; at < dumped.size();) {
+    const ControlCharacter control = control_at(dumped, at);
+    text += control.size > 0 ? fmt::format("\\u{:04x}", control.code) : dumped.substr(at, 1);
+    at += control.size > 0 ? control.size : 1;
   }
-  return kNo;
+  return text;
 }
 
 void print_json(const nlohmann::json& value) {
-  std::puts(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::puts(json_text(value).c_str());
   // A pipe makes stdout fully buffered, but a reader of `flows --follow` needs each line at once.
   std::fflush(stdout);
 }

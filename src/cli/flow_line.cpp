@@ -5,32 +5,82 @@
 #include <fmt/format.h>
 
 #include <ctime>
+#include <functional>
+#include <map>
 
 #include "table.hpp"
+#include "trireme/policy/shorten.hpp"
 
 namespace trireme::cli {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kShortestReason = 18;
-constexpr std::size_t kShortestEnd = 8;
+constexpr std::size_t kIndent = 6;  // of continuation lines
 
 json member(const json& object, const char* key) {
   return object.value(key, json::object());
 }
 
-/// Shortens the endpoints to `room` characters together; the longer one is shortened first.
-std::pair<std::string, std::string> ends_in(const std::string& from, const std::string& to,
-                                            std::size_t room) {
-  const std::size_t half = room / 2;
-  const std::size_t left = length(from);
-  const std::size_t right = length(to);
-  if (left + right <= room) {
-    return {from, to};
+bool has_labels(const json& end) {
+  const auto labels = end.find("labels");
+  return labels != end.end() && labels->is_object();
+}
+
+/// Labels that are not the same for every workload of the host.
+bool has_own_labels(const json& end) {
+  return has_labels(end) && end["labels"].size() > end.value("host_labels", json::array()).size();
+}
+
+/// "(quarantined)" or "(ended)", behind the name if that is known.
+std::string state_text(const json& end, const std::string& name) {
+  const char* state = end.value("quarantined", false) ? "(quarantined)"
+                      : end.value("ended", false)     ? "(ended)"
+                                                      : "";
+  return name.empty() || *state == '\0' ? name + state : name + " " + state;
+}
+
+std::string address_text(const json& end) {
+  const std::string address = end.value("address", "");
+  const json names = end.value("names", json::array());
+  return names.empty() ? address : address + " " + names.front().get<std::string>();
+}
+
+/// "@world,@corp-dns"
+std::string entity_text(const json& end) {
+  std::string text = end.value("entity", "");
+  for (const json& network : end.value("networks", json::array())) {
+    text += ",@" + network.get<std::string>();
   }
-  const std::size_t of_left = left <= half ? left : right < half ? room - right : half;
-  return {clip(from, of_left), clip(to, room - of_left)};
+  return text;
+}
+
+/// An endpoint whose labels say nothing, or that has none.
+std::string plain_text(const json& end) {
+  const std::string name = end.value("workload", "");
+  if (has_labels(end)) {
+    return name.empty() ? labels_text(end["labels"]) : name;
+  }
+  const std::string text = state_text(end, name) + entity_text(end);
+  // @world is only recognizable with its address. The address of @host is one of this host's own.
+  const std::string address = address_text(end);
+  return text.empty()                                     ? address
+         : text.starts_with("@world") && !address.empty() ? text + " " + address
+                                                          : text;
+}
+
+/// "deny at the source, allow at the destination"
+std::string verdicts_text(const json& flow) {
+  const json verdicts = member(flow, "verdicts");
+  std::string text;
+  for (const char* end : {"source", "destination"}) {
+    if (const auto verdict = verdicts.find(end);
+        verdict != verdicts.end() && verdict->is_string()) {
+      text +=
+          fmt::format("{}{} at the {}", text.empty() ? "" : ", ", verdict->get<std::string>(), end);
+    }
+  }
+  return text;
 }
 
 }  // namespace
@@ -43,30 +93,36 @@ std::string labels_text(const json& labels) {
   return text.empty() ? "-" : printable(text);
 }
 
-std::string end_text(const json& end, bool full) {
-  std::string address = end.value("address", "");
-  if (const json names = end.value("names", json::array()); !names.empty()) {
-    address += " " + names.front().get<std::string>();
+std::string end_text(const json& end) {
+  std::string text = end.value("workload", "");
+  const auto add = [&text](const std::string& more) {
+    text += text.empty() || more.empty() ? more : " " + more;
+  };
+  add(state_text(end, ""));
+  add(has_labels(end) ? (end["labels"].empty() ? "(no labels)" : labels_text(end["labels"]))
+                      : entity_text(end));
+  if (const std::string address = address_text(end); !address.empty()) {
+    add("[" + address + "]");
   }
-  const auto labels = end.find("labels");
-  const bool labeled = labels != end.end() && labels->is_object();
-  std::string text = labeled ? (labels->empty() ? "(no labels)" : labels_text(*labels))
-                     : end.value("quarantined", false) ? "(quarantined)"
-                                                       : end.value("entity", "");
-  for (const json& network : end.value("networks", json::array())) {
-    text += ",@" + network.get<std::string>();
+  if (const std::string host = end.value("host", ""); !host.empty()) {
+    add("on " + host);
   }
-  if (text.empty()) {
-    return printable(address);
+  return printable(text);
+}
+
+EndTexts end_texts(const json& flow) {
+  const json source = member(flow, "source");
+  const json destination = member(flow, "destination");
+  if (!has_own_labels(source) || !has_own_labels(destination)) {
+    const auto text = [](const json& end) {
+      return printable(has_own_labels(end) ? labels_text(end["labels"]) : plain_text(end));
+    };
+    return {text(source), text(destination)};
   }
-  if (full) {
-    const std::string host = end.value("host", "");
-    return printable(address.empty() ? text : fmt::format("{} [{}]", text, address)) +
-           (host.empty() ? "" : printable(" on " + host));
-  }
-  // @world is only recognizable with its address. The address of @host is one of this host's own.
-  return printable(
-      text.starts_with("@world") && !address.empty() ? fmt::format("{} {}", text, address) : text);
+  const auto made =
+      policy::shorten(source["labels"].get<std::map<std::string, std::string, std::less<>>>(),
+                      destination["labels"].get<std::map<std::string, std::string, std::less<>>>());
+  return {printable(made.source), printable(made.destination)};
 }
 
 std::string service_text(const json& flow) {
@@ -100,34 +156,30 @@ std::string clock_text(const std::string& time) {
 std::string flow_line(const json& flow, std::size_t width) {
   const std::string verdict = flow.value("verdict", "?");
   const std::string head = clock_text(flow.value("time", "?"));
-  const std::string service = service_text(flow);
-  const std::string why = why_text(flow);
-  const std::size_t fixed = length(head) + 1 + 5 + 1 + 4 + 1 + length(service) + 2;
-  const std::size_t room = width > fixed ? width - fixed : 2 * kShortestEnd;
-  const std::string from = end_text(member(flow, "source"), false);
-  const std::string to = end_text(member(flow, "destination"), false);
-  const std::size_t wanted = length(from) + length(to);
-  const std::size_t of_why = std::min(
-      length(why), wanted < room ? std::max(room - wanted, kShortestReason) : kShortestReason);
-  const auto [source, destination] =
-      ends_in(from, to, room > of_why + 2 * kShortestEnd ? room - of_why : 2 * kShortestEnd);
-  const std::size_t left =
-      room > length(source) + length(destination) ? room - length(source) - length(destination) : 0;
-  return fmt::format("{} {} {} -> {} {}  {}", paint(Color::dim, head),
-                     paint_verdict(verdict, fmt::format("{:<5}", verdict)), source, destination,
-                     service, clip(why, left));
+  const auto [source, destination] = end_texts(flow);
+  const std::string line = wrap(fmt::format("{} {:<5} {} -> {} {}  {}", head, verdict, source,
+                                            destination, service_text(flow), why_text(flow)),
+                                width, kIndent);
+  // Colored after wrapping, because escape sequences have no width.
+  const std::string start = head + " " + verdict;
+  return line.starts_with(start)
+             ? fmt::format("{} {}{}", paint(Color::dim, head), paint_verdict(verdict, verdict),
+                           line.substr(start.size()))
+             : line;
 }
 
-std::string full_flow_line(const json& flow) {
-  const std::string rule = flow.value("rule", "");
-  const std::string reason = flow.value("reason", "");
-  const std::string why = rule.empty()     ? reason
-                          : reason.empty() ? rule
-                                           : fmt::format("{}: {}", reason, rule);
+std::string wide_flow_line(const json& flow) {
+  std::string why = flow.value("reason", "");
+  const auto add = [&why](const std::string& more, const char* between) {
+    why += why.empty() || more.empty() ? more : between + more;
+  };
+  add(flow.value("rule", ""), ": ");
+  add(verdicts_text(flow), "; ");
+  const std::string policy = flow.value("policy", "");
+  add(policy.empty() ? "" : "policy " + policy, "; ");
   return fmt::format("{} {:<5} {} -> {} {}  {}", printable(flow.value("time", "?")),
-                     flow.value("verdict", "?"), end_text(member(flow, "source"), true),
-                     end_text(member(flow, "destination"), true), service_text(flow),
-                     printable(why));
+                     flow.value("verdict", "?"), end_text(member(flow, "source")),
+                     end_text(member(flow, "destination")), service_text(flow), printable(why));
 }
 
 }  // namespace trireme::cli

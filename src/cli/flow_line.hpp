@@ -9,9 +9,15 @@ namespace trireme::cli {
 
 /// "app=web,env=prod" from the "labels" object of a flow's endpoint or of a workload; "-" if empty.
 [[nodiscard]] std::string labels_text(const nlohmann::json& labels);
-/// An endpoint: "app=web", "@host", "@world 10.0.0.5". With `full`, always with the address:
-/// "app=web [10.0.0.1]".
-[[nodiscard]] std::string end_text(const nlohmann::json& end, bool full);
+/// An endpoint in full: "web.scope app=web,env=prod [10.0.0.1]", "@world [10.0.0.5 db.example]".
+[[nodiscard]] std::string end_text(const nlohmann::json& end);
+/// Both endpoints of a flow, in short: labels without those that both have (policy::shorten()), the
+/// name of a workload without labels of its own, "@host", "@world 10.0.0.5".
+struct EndTexts {
+  std::string source;
+  std::string destination;
+};
+[[nodiscard]] EndTexts end_texts(const nlohmann::json& flow);
 /// "tcp/80", "icmp".
 [[nodiscard]] std::string service_text(const nlohmann::json& flow);
 /// The rule that decided; the reason if no rule did.
@@ -20,10 +26,10 @@ namespace trireme::cli {
 /// is not a time is returned unchanged, except for control characters.
 [[nodiscard]] std::string clock_text(const std::string& time);
 
-/// At most `width` characters: the reason is shortened first, then the longer endpoint. The verdict
-/// is colored (see paint_verdict()).
+/// The flow in short, wrapped into lines of at most `width` characters. The verdict is colored (see
+/// paint_verdict()).
 [[nodiscard]] std::string flow_line(const nlohmann::json& flow, std::size_t width);
-/// All fields in full, with the time in UTC: for files and pipes, which have no width.
-[[nodiscard]] std::string full_flow_line(const nlohmann::json& flow);
+/// All fields in full, with the time in UTC: for `-o wide`.
+[[nodiscard]] std::string wide_flow_line(const nlohmann::json& flow);
 
 }  // namespace trireme::cli

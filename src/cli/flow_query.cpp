@@ -1,42 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flow_query.hpp"
 
-#include <charconv>
+#include "values.hpp"
 
 namespace trireme::cli {
-namespace {
-
-/// Parses "90", "90s", "15m", "2h" or "7d"; returns seconds.
-Result<std::uint64_t> seconds_of(const std::string& text) {
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string unit(end, text.data() + text.size());
-  const std::uint64_t factor = unit.empty() || unit == "s" ? 1
-                               : unit == "m"               ? 60
-                               : unit == "h"               ? 3600
-                               : unit == "d"               ? 86400
-                                                           : 0;
-  if (error != std::errc() || factor == 0 || number > 1'000'000'000) {
-    return fail("invalid time span '" + text + "'",
-                "use a number with a unit, such as 90s, 15m, 2h or 7d");
-  }
-  return number * factor;
-}
-
-}  // namespace
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query) {
-  command.add_option("--from", query->from, "only from this endpoint")->allow_extra_args(false);
-  command.add_option("--to", query->to, "only to this endpoint")->allow_extra_args(false);
-  command.add_option("--with", query->with, "either end matches")->allow_extra_args(false);
-  command.add_option("--port", query->ports, "only these ports: tcp/80, udp/8000-8010, 443")
-      ->allow_extra_args(false)
-      ->delimiter(',');
-  command
-      .add_option("--protocol", query->protocols, "only these protocols: tcp, udp, icmp, icmpv6")
-      ->allow_extra_args(false)
-      ->delimiter(',');
-  command.add_option("--since", query->since, "only flows of the last 90s, 15m, 2h or 7d");
+  const auto add = [&command](const char* name, std::vector<std::string>& values, const char* type,
+                              const char* description) {
+    return command.add_option(name, values, description)->allow_extra_args(false)->type_name(type);
+  };
+  add("--from", query->from, "MATCH", "only from these endpoints");
+  add("--to", query->to, "MATCH", "only to these endpoints");
+  add("--with", query->with, "MATCH", "either end matches");
+  add("--port", query->ports, "PORT", "only these ports: https, tcp/80, udp/8000-8010, 443")
+      ->delimiter(',')
+      ->transform(ports());
+  add("--protocol", query->protocols, "PROTOCOL", "only these protocols")
+      ->delimiter(',')
+      ->check(one_of({"tcp", "udp", "icmp", "icmpv6"}));
+  command.add_option("--since", query->since, "only flows of the last 90s, 15m, 2h or 7d")
+      ->type_name("TIME")
+      ->check(time_span());
 }
 
 Result<nlohmann::json> flow_params(const FlowQuery& query) {
@@ -44,11 +29,11 @@ Result<nlohmann::json> flow_params(const FlowQuery& query) {
       {"verdict", query.verdicts}, {"from", query.from},  {"to", query.to},
       {"with", query.with},        {"port", query.ports}, {"protocol", query.protocols}};
   if (!query.since.empty()) {
-    const auto seconds = seconds_of(query.since);
-    if (!seconds) {
-      return tl::unexpected(seconds.error());
+    const auto since = parse_time_span(query.since);
+    if (!since) {
+      return fail_usage(since.error());
     }
-    params["since"] = *seconds;
+    params["since"] = static_cast<std::uint64_t>(since->count());
   }
   return params;
 }

@@ -10,6 +10,7 @@
 
 #include "command.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/selector.hpp"
 
 namespace trireme::cli {
@@ -67,7 +68,7 @@ int finish(const Globals& globals, const std::vector<NewFile>& files) {
   for (const NewFile& file : files) {
     paths.push_back(file.path);
     if (!globals.json) {
-      fmt::print("{}\n", file.path);
+      fmt::print("{}\n", printable(file.path));
     }
   }
   if (globals.json) {
@@ -113,7 +114,7 @@ Result<credentials::HostRequest> request(const Wanted& wanted, bool limited) {
     auto label = policy::parse_label_pattern(
         trimmed(std::string_view(wanted.labels).substr(at, comma - at)));
     if (!label) {
-      return tl::unexpected(label.error());
+      return fail_usage(label.error());
     }
     request.labels->push_back(std::move(*label));
     at = comma + 1;
@@ -173,7 +174,7 @@ int psk(const Globals& globals, const std::string& file) {
 CLI::App* add(CLI::App& parent, Globals& globals, const std::string& name,
               const std::string& description) {
   CLI::App* command = parent.add_subcommand(name, description);
-  add_json(*command, globals);
+  add_output(*command, globals);
   return command;
 }
 
@@ -183,26 +184,30 @@ void add_pki(CLI::App& parent, Globals& globals, Action& action) {
   const auto wanted = std::make_shared<Wanted>();
   CLI::App* pki = parent.add_subcommand("pki", "Create certificates and secrets for [trust]");
   pki->require_subcommand(1);
-  add_json(*pki, globals);
+  add_output(*pki, globals);
 
   CLI::App* command = add(*pki, globals, "init", "Create a CA: DIR/ca.pem and DIR/ca.key");
   command->add_option("DIR", wanted->directory, "directory of the CA, created if missing")
       ->required();
   command->add_option("--name", wanted->name, "trust domain, such as fleet.example.org")
-      ->required();
+      ->required()
+      ->type_name("TRUST-DOMAIN");
   command->callback([&globals, &action, wanted] {
     action = [&globals, wanted] { return init(globals, *wanted); };
   });
 
   command = add(*pki, globals, "issue", "Create host.pem, host.key and ca.pem for a host");
   command->add_option("DIR", wanted->directory, "directory of the CA")->required();
-  command->add_option("--host", wanted->name, "name of the host")->required();
-  const auto* labels = command->add_option("--labels", wanted->labels,
-                                           "labels it can vouch for: 'app=web*,env=dev' (any)");
+  command->add_option("--host", wanted->name, "name of the host")->required()->type_name("HOST");
+  const auto* labels = command
+                           ->add_option("--labels", wanted->labels,
+                                        "labels it can vouch for: 'app=web*,env=dev' (any)")
+                           ->type_name("PATTERNS");
   command->add_option("--days", wanted->days, "validity of the certificate in days (365)")
       ->check(CLI::Range(1U, 3650U));
   command->add_option("--out", wanted->out, "directory for the three files, created if missing")
-      ->required();
+      ->required()
+      ->type_name("DIR");
   command->callback([&globals, &action, wanted, labels] {
     action = [&globals, wanted, limited = labels->count() > 0] {
       return issue(globals, *wanted, limited);

@@ -6,19 +6,31 @@
 
 #include "command.hpp"
 #include "diagnostics.hpp"
-#include "table.hpp"
+#include "trireme/base/counted.hpp"
+#include "trireme/base/printable.hpp"
 
 namespace trireme::cli {
 namespace {
 
-int check(const Globals& globals, const std::string& directory) {
+struct CheckOptions {
+  std::string directory;
+  std::string format = "text";
+};
+
+int check(const Globals& globals, const CheckOptions& options) {
+  const std::string directory =
+      options.directory.empty() ? configuration_dir(globals) : options.directory;
   // The daemon's own directory must have readable key files. Another one, such as a policy
-  // repository, may have none.
-  const auto configuration = config::check(directory, is_configuration_dir(globals, directory)
-                                                          ? config::KeyFiles::required
-                                                          : config::KeyFiles::optional);
+  // repository, may have none, and its units may be those of other hosts.
+  const bool is_daemons = is_configuration_dir(globals, directory);
+  auto configuration = config::check(
+      directory, is_daemons ? config::KeyFiles::required : config::KeyFiles::optional);
   const bool valid = configuration.valid();
-  if (globals.json) {
+  if (is_daemons) {
+    std::ranges::move(unit_warnings(configuration.host),
+                      std::back_inserter(configuration.diagnostics));
+  }
+  if (wants_json(globals, options.format)) {
     print_json({{"valid", valid},
                 {"directory", directory},
                 {"rules", configuration.policy.rules.size()},
@@ -26,19 +38,20 @@ int check(const Globals& globals, const std::string& directory) {
                 {"diagnostics", to_json(configuration.diagnostics)}});
     return valid ? kYes : kNo;
   }
-  for (const auto& diagnostic : configuration.diagnostics) {
-    fmt::print("{}\n", fit(printable(diagnostic.text()), 4));
+  print_diagnostics(directory, configuration.diagnostics, options.format);
+  if (options.format == "github") {
+    return valid ? kYes : kNo;
   }
+  const std::string shown = printable(directory);
   const auto errors =
       std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
   if (valid) {
-    const std::size_t rules = configuration.policy.rules.size();
-    const std::size_t tests = configuration.policy.tests.size();
-    fmt::print("{}: valid, {} {}, {} {} passed\n", directory, rules, rules == 1 ? "rule" : "rules",
-               tests, tests == 1 ? "test" : "tests");
+    fmt::print("{}: valid, {}, {} passed\n", shown,
+               counted(configuration.policy.rules.size(), "rule"),
+               counted(configuration.policy.tests.size(), "test"));
     return kYes;
   }
-  fmt::print("{}: invalid, {} {}\n", directory, errors, errors == 1 ? "error" : "errors");
+  fmt::print("{}: invalid, {}\n", shown, counted(static_cast<std::uint64_t>(errors), "error"));
   return kNo;
 }
 
@@ -47,12 +60,11 @@ int check(const Globals& globals, const std::string& directory) {
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
       add_command(parent, globals, "check", "Report every problem of a configuration directory");
-  const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to check (default: the daemon's)");
-  command->callback([&globals, &action, directory] {
-    action = [&globals, directory] {
-      return check(globals, directory->empty() ? configuration_dir(globals) : *directory);
-    };
+  const auto options = std::make_shared<CheckOptions>();
+  command->add_option("DIR", options->directory, "directory to check (default: the daemon's)");
+  add_format(*command, options->format);
+  command->callback([&globals, &action, options] {
+    action = [&globals, options] { return check(globals, *options); };
   });
 }
 

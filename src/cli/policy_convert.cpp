@@ -5,6 +5,7 @@
 
 #include "command.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/config/convert.hpp"
 #include "trireme/config/loader.hpp"
 
@@ -31,7 +32,7 @@ int convert(const Globals& globals, const std::string& path) {
     fmt::print("{}", converted->toml);
   }
   for (const std::string& line : converted->left_out) {
-    fmt::print(stderr, "trirectl: not converted: {}\n", line);
+    fmt::print(stderr, "trirectl: not converted: {}\n", printable(line));
   }
   return converted->left_out.empty() ? kYes : kNo;
 }

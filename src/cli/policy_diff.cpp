@@ -5,130 +5,23 @@
 #include <memory>
 
 #include "diagnostics.hpp"
+#include "diff_view.hpp"
+#include "flow_query.hpp"
+#include "identity_view.hpp"
+#include "journal_flows.hpp"
 #include "loaded.hpp"
-#include "table.hpp"
+#include "policy_diff.hpp"
+#include "trireme/base/counted.hpp"
+#include "trireme/base/printable.hpp"
+#include "trireme/control/methods.hpp"
 #include "trireme/policy/diff.hpp"
-#include "trireme/policy/explain.hpp"
+#include "trireme/policy/expiry.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::size_t kMostListed = 3;     // label sets in one cell
-constexpr std::size_t kMostLines = 50;     // rows of one table
-constexpr std::size_t kMostInJson = 1000;  // label sets of one change with --json
-
-const char* relation_text(policy::AccessMap::Relation relation) {
-  switch (relation) {
-    case policy::AccessMap::Relation::equal:
-    case policy::AccessMap::Relation::alike:
-      return "the same labels";
-    case policy::AccessMap::Relation::share:
-      return "a label in common";
-    case policy::AccessMap::Relation::none:
-      return "";
-  }
-  return "";
-}
-
-std::string listed(const std::vector<std::string>& texts) {
-  std::string text;
-  for (std::size_t i = 0; i < std::min(texts.size(), kMostListed); ++i) {
-    text += (i == 0 ? "" : " | ") + texts[i];
-  }
-  return texts.size() > kMostListed
-             ? fmt::format("{} and {} more", text, texts.size() - kMostListed)
-             : text;
-}
-
-std::string ports_or_dash(const std::vector<policy::PortRange>& ranges) {
-  return ranges.empty() ? "-" : policy::ports_text(ranges);
-}
-
-json capped(std::vector<std::string> texts) {
-  texts.resize(std::min(texts.size(), kMostInJson));
-  return texts;
-}
-
-json seen_end_json(const policy::SeenEnd& end) {
-  json result = {{"text", end.text()}};
-  if (!end.workload.empty()) {
-    result["workload"] = end.workload;
-  }
-  return result;
-}
-
-json diff_json(const policy::PolicyDiff& diff) {
-  json access = json::array();
-  for (const auto& change : diff.access) {
-    access.push_back({{"from", capped(change.from)},
-                      {"to", capped(change.to)},
-                      {"from_count", change.from.size()},
-                      {"to_count", change.to.size()},
-                      {"only", relation_text(change.only)},
-                      {"gained", change.gained.empty() ? "" : policy::ports_text(change.gained)},
-                      {"lost", change.lost.empty() ? "" : policy::ports_text(change.lost)},
-                      {"because", change.because}});
-  }
-  json cuts = json::array();
-  for (const auto& cut : diff.cuts) {
-    cuts.push_back({{"from", seen_end_json(cut.flow.from)},
-                    {"to", seen_end_json(cut.flow.to)},
-                    {"port", policy::port_text(cut.flow.protocol, cut.flow.port)},
-                    {"count", cut.flow.count},
-                    {"reason", cut.reason}});
-  }
-  return {{"differs", !diff.empty()},        {"settings", diff.settings},
-          {"access", std::move(access)},     {"live_flows", diff.live},
-          {"live_flows_cut", diff.live_cut}, {"cuts", std::move(cuts)},
-          {"rules_differ", diff.rules}};
-}
-
-void print_access(const policy::PolicyDiff& diff) {
-  if (diff.access.empty()) {
-    return;
-  }
-  Table table({"FROM", "TO", "GAINS", "LOSES"});
-  std::string reasons;
-  for (std::size_t i = 0; i < std::min(diff.access.size(), kMostLines); ++i) {
-    const auto& change = diff.access[i];
-    const std::string only = relation_text(change.only);
-    table.add({listed(change.from), only.empty() ? listed(change.to) : "workloads with " + only,
-               ports_or_dash(change.gained), ports_or_dash(change.lost)});
-    for (const std::string& because : change.because) {
-      if (reasons.find(because + "\n") == std::string::npos) {
-        reasons += because + "\n";
-      }
-    }
-  }
-  fmt::print("{}", table.render(terminal_width()));
-  if (diff.access.size() > kMostLines) {
-    fmt::print("and {} more {}; --json lists all\n", diff.access.size() - kMostLines,
-               diff.access.size() - kMostLines == 1 ? "change" : "changes");
-  }
-  fmt::print("\n{}", fit(reasons, 5));
-}
-
-void print_cuts(const policy::PolicyDiff& diff) {
-  fmt::print("{}{} of {} open {} would end{}\n",
-             diff.access.empty() && diff.settings.empty() ? "" : "\n", diff.live_cut, diff.live,
-             diff.live == 1 ? "connection" : "connections", diff.live_cut == 0 ? "" : ":");
-  if (diff.cuts.empty()) {
-    return;
-  }
-  Table table({"COUNT", "FROM", "TO", "PORT", "WHY"});
-  for (std::size_t i = 0; i < std::min(diff.cuts.size(), kMostLines); ++i) {
-    const auto& cut = diff.cuts[i];
-    table.add({std::to_string(cut.flow.count), cut.flow.from.text(), cut.flow.to.text(),
-               policy::port_text(cut.flow.protocol, cut.flow.port), cut.reason});
-  }
-  fmt::print("{}", table.render(terminal_width()));
-  if (diff.cuts.size() > kMostLines) {
-    fmt::print("and {} more {}; --json lists all\n", diff.cuts.size() - kMostLines,
-               diff.cuts.size() - kMostLines == 1 ? "kind" : "kinds");
-  }
-}
 
 /// Warns of unreadable files of [trust]: the comparison does not need them, but the daemon would
 /// reject the directory without them.
@@ -137,12 +30,142 @@ void print_key_warnings(const config::Configuration& configuration) {
     if (std::ranges::any_of(configuration.trust_files, [&](const config::TrustFile& file) {
           return file.where.text() == diagnostic.where.text();
         })) {
-      fmt::print(stderr, "{}\n", diagnostic.text());
+      fmt::print(stderr, "{}\n", printable(diagnostic.text()));
     }
   }
 }
 
-int run_diff(const Globals& globals, const std::string& directory) {
+/// The flows of --seen: those in the daemon's memory, samples of allowed ones included, and in the
+/// journal from before its start.
+struct Seen {
+  std::vector<policy::SeenFlow> flows;
+  std::string problem;          // why the journal was not read; empty if it was
+  std::uint64_t left_out = 0;   // flows in the journal that were not compared
+  bool is_partial = false;      // a part of the time is before the daemon's start
+  std::uint64_t forgotten = 0;  // as in RecentFlows
+};
+
+Result<Seen> seen_flows(const Globals& globals, std::uint64_t seconds) {
+  const auto status = ask(globals, control::method::status, json::object());
+  if (!status) {
+    return tl::unexpected(status.error());
+  }
+  auto recent = recent_flows(globals, {{"since", seconds}, {"all", true}});
+  if (!recent) {
+    return tl::unexpected(recent.error());
+  }
+  Seen seen{.flows = std::move(recent->flows),
+            .problem = {},
+            .left_out = 0,
+            .is_partial = false,
+            .forgotten = recent->forgotten};
+  const std::chrono::seconds uptime(status->value("uptime_seconds", std::uint64_t{0}));
+  if (uptime >= std::chrono::seconds(seconds)) {
+    return seen;
+  }
+  seen.is_partial = true;
+  const auto now = std::chrono::system_clock::now();
+  auto logged = journal_flows(now - std::chrono::seconds(seconds), now - uptime);
+  if (logged) {
+    std::ranges::move(logged->flows, std::back_inserter(seen.flows));
+    seen.left_out = logged->left_out;
+  } else {
+    seen.problem = logged.error().text();
+  }
+  return seen;
+}
+
+struct DiffOptions {
+  std::string directory;
+  std::string seen;  // time span; empty: not asked for
+};
+
+/// Prints the comparison, or reports why there is none.
+Compared compare(const Globals& globals, const config::Configuration& configuration,
+                 const std::string& directory, const DiffOptions& options) {
+  const auto failed = [&globals](const Error& error) {
+    report(globals, error);
+    return Compared::failed;
+  };
+  std::uint64_t span = 0;
+  if (!options.seen.empty()) {
+    const auto seconds = parse_time_span(options.seen);
+    if (!seconds) {
+      return failed(seconds.error());
+    }
+    span = static_cast<std::uint64_t>(seconds->count());
+  }
+  auto loaded = loaded_configuration(globals);
+  auto present = loaded ? present_parties(globals) : tl::unexpected(loaded.error());
+  auto live = present ? live_flows(globals, Live::processes) : tl::unexpected(present.error());
+  if (!live) {
+    return failed(live.error());
+  }
+  policy::DiffInput input{.present = std::move(*present), .live = std::move(live->flows)};
+  DiffBasis basis{.has_identity = !configuration.identity_sources.empty(),
+                  .notes = {},
+                  .unknown = live->unknown,
+                  .seen = options.seen,
+                  .seen_seconds = span,
+                  .journal_problem = {},
+                  .forgotten = 0};
+  if (live->unread_networks > 0) {
+    basis.notes.push_back(unread_text(live->unread_networks));
+  } else if (!live->complete) {
+    basis.notes.emplace_back(
+        "not all open connections were compared: there are more than 100,000 kinds");
+  }
+  if (basis.has_identity) {
+    config::name_host(loaded->host);
+    auto identity = compare_identity(globals, loaded->host, configuration.host, directory);
+    if (!identity) {
+      return failed(identity.error());
+    }
+    input.identity = std::move(identity->diff);
+    input.settings = std::move(identity->settings);
+    std::ranges::move(identity->notes, std::back_inserter(basis.notes));
+  } else {
+    basis.notes.push_back(directory + " has no identity.toml: identity was not compared");
+  }
+  if (span > 0) {
+    auto seen = seen_flows(globals, span);
+    if (!seen) {
+      return failed(seen.error());
+    }
+    input.seen = std::move(seen->flows);
+    basis.journal_problem = seen->problem;
+    basis.forgotten = seen->forgotten;
+    if (seen->forgotten > 0) {
+      basis.notes.push_back(forgotten_text(seen->forgotten));
+    }
+    if (seen->left_out > 0) {
+      basis.notes.push_back(
+          fmt::format("{} of the journal not compared: there are more than 100,000 kinds",
+                      counted(seen->left_out, "flow")));
+    }
+    if (!seen->problem.empty()) {
+      basis.notes.push_back("flows from before the daemon's start were not compared: " +
+                            seen->problem);
+    } else if (seen->is_partial) {
+      basis.notes.emplace_back(
+          "allowed flows from before the daemon's start are not known, and were not compared");
+    }
+  }
+  const auto now = policy::now();
+  const auto diff = policy::diff(policy::in_force(loaded->policy, now),
+                                 policy::in_force(configuration.policy, now), std::move(input));
+  const Compared outcome = diff.empty() ? Compared::same : Compared::differs;
+  if (globals.json) {
+    print_json(diff_json(diff, basis));
+  } else {
+    print_diff(diff, basis);
+  }
+  return outcome;
+}
+
+int run_diff(const Globals& globals, const DiffOptions& options) {
+  const std::string directory =
+      options.directory.empty() ? configuration_dir(globals) : options.directory;
   const auto configuration = config::load(directory, config::KeyFiles::optional);
   if (!configuration.valid()) {
     if (globals.json) {
@@ -150,70 +173,39 @@ int run_diff(const Globals& globals, const std::string& directory) {
                   {"diagnostics", to_json(configuration.diagnostics)}});
     }
     for (const auto& diagnostic : configuration.diagnostics) {
-      fmt::print(stderr, "{}\n", diagnostic.text());
+      fmt::print(stderr, "{}\n", printable(diagnostic.text()));
     }
-    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", directory);
+    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", printable(directory));
     return kNo;
   }
   print_key_warnings(configuration);
-  const auto policy = loaded_policy(globals);
-  if (!policy) {
-    return report(globals, policy.error());
-  }
-  auto present = present_parties(globals);
-  std::uint64_t unknown = 0;
-  const auto live = live_flows(globals, &unknown);
-  if (!present || !live) {
-    return report(globals, present ? live.error() : present.error());
-  }
-  const auto diff = policy::diff(*policy, configuration.policy, std::move(*present), *live);
-  if (globals.json) {
-    json shown = diff_json(diff);
-    shown["live_flows_unknown"] = unknown;
-    print_json(shown);
-    return diff.empty() ? kYes : kNo;
-  }
-  if (diff.empty()) {
-    fmt::print("no change for any current workload\n");
-    return kYes;
-  }
-  if (diff.settings.empty() && diff.access.empty() && diff.live_cut == 0) {
-    fmt::print("no change for any current workload; {}\n",
-               diff.rules == 1 ? "1 rule differs" : fmt::format("{} rules differ", diff.rules));
-    return kNo;
-  }
-  for (const std::string& line : diff.settings) {
-    fmt::print("{}\n", line);
-  }
-  if (!diff.settings.empty() && !diff.access.empty()) {
-    fmt::print("\n");
-  }
-  print_access(diff);
-  print_cuts(diff);
-  if (unknown > 0) {
-    fmt::print(
-        "{} audited {} not compared: the endpoints are no longer known; see 'trirectl policy "
-        "suggest'\n",
-        unknown, unknown == 1 ? "connection was" : "connections were");
-  }
-  return kNo;
+  return compare(globals, configuration, directory, options) == Compared::same ? kYes : kNo;
 }
 
 }  // namespace
 
+Compared show_diff(const Globals& globals, const config::Configuration& configuration,
+                   const std::string& directory) {
+  return compare(globals, configuration, directory, {});
+}
+
 void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
       add_command(parent, globals, "diff", "Show what a directory would change if it were applied");
-  const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to compare (default: the daemon's)");
+  const auto options = std::make_shared<DiffOptions>();
+  command->add_option("DIR", options->directory, "directory to compare (default: the daemon's)");
+  command->add_option("--seen", options->seen, "also replay flows of the last 90s, 15m, 2h or 7d")
+      ->type_name("TIME")
+      ->check(time_span());
   command->footer(
-      "Compares the policy in force with a directory: which current workloads gain or\n"
-      "lose access, to what, on which ports, and which open connections would end.\n"
+      "Compares the configuration in force with a directory: who becomes a workload,\n"
+      "stops being one or gets other labels, which workloads gain or lose access, to\n"
+      "what, on which ports, and which open connections would end. Identity is\n"
+      "compared if DIR has an identity.toml or identity.d. --seen also lists the flows\n"
+      "that were seen and would be denied.\n"
       "Exit code 0: no change; 1: something changes, or the comparison failed.");
-  command->callback([&globals, &action, directory] {
-    action = [&globals, directory] {
-      return run_diff(globals, directory->empty() ? configuration_dir(globals) : *directory);
-    };
+  command->callback([&globals, &action, options] {
+    action = [&globals, options] { return run_diff(globals, *options); };
   });
 }
 

@@ -9,6 +9,9 @@
 #include "table.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/control/world.hpp"
+#include "trireme/policy/expiry.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -19,25 +22,29 @@ struct Question {
   std::string port;
 };
 
-std::string printable_lines(const std::string& text) {
-  std::string out;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    out += printable(std::string_view(text).substr(at, end - at)) + "\n";
-    at = end + 1;
-  }
-  return out;
-}
-
 bool is_failed_test(const config::Diagnostic& diagnostic, const policy::Policy& policy) {
   return std::ranges::any_of(policy.tests, [&](const policy::PolicyTest& test) {
     return test.where.text() == diagnostic.where.text();
   });
 }
 
-/// Evaluates the files of a directory without the daemon, so that workloads cannot be given by
-/// name. A policy that fails its own tests is evaluated too, so that one can find out why.
-Result<nlohmann::json> explain_locally(const std::string& directory, const Question& question) {
+/// What the running daemon knows about this host. Where none answers, or the caller must not ask
+/// it, as in a repository of policy: only the addresses of this host.
+policy::World known_world(const Globals& globals) {
+  control::WorldReader reader;
+  const auto answer = ask(globals, control::method::world, nlohmann::json::object(),
+                          std::chrono::seconds(30), [&reader](const nlohmann::json& event) {
+                            reader.add(event);
+                            return true;
+                          });
+  auto world = answer ? reader.read(*answer) : tl::unexpected(answer.error());
+  return world ? std::move(*world) : control::world_without_daemon();
+}
+
+/// Evaluates the files of a directory. A policy that fails its own tests is evaluated too, so that
+/// one can find out why.
+Result<nlohmann::json> explain_files(const Globals& globals, const Question& question) {
+  const std::string& directory = globals.config_dir;
   const auto configuration = config::load(directory, config::KeyFiles::optional);
   std::size_t failed = 0;
   for (const auto& diagnostic : configuration.diagnostics) {
@@ -47,8 +54,8 @@ Result<nlohmann::json> explain_locally(const std::string& directory, const Quest
     }
     failed += is_error(diagnostic) ? 1U : 0U;
   }
-  auto answer =
-      control::explain(configuration.policy, question.from, question.to, question.port, {});
+  auto answer = control::explain(policy::in_force(configuration.policy, policy::now()),
+                                 known_world(globals), question.from, question.to, question.port);
   if (answer && failed > 0) {
     const std::string note =
         fmt::format("{} of the policy's own tests {}: the daemon would not load it", failed,
@@ -64,7 +71,7 @@ int explain(const Globals& globals, const Question& question) {
       globals.config_dir.empty()
           ? ask(globals, control::method::explain,
                 {{"from", question.from}, {"to", question.to}, {"port", question.port}})
-          : explain_locally(globals.config_dir, question);
+          : explain_files(globals, question);
   if (!answer) {
     return report(globals, answer.error());
   }
@@ -72,6 +79,9 @@ int explain(const Globals& globals, const Question& question) {
     print_json(*answer);
   } else {
     fmt::print("{}", fit(printable_lines(answer->value("text", "")), 16));
+    if (const std::string toml = answer->value("toml", ""); !toml.empty()) {
+      fmt::print("\n# To allow it, save this in a file in policy.d:\n{}", printable_lines(toml));
+    }
   }
   return answer->value("passes", false) ? kYes : kNo;
 }
@@ -82,13 +92,17 @@ void add_policy_explain(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "explain",
                                   "Show whether a flow is allowed, and which rule decides");
   const auto question = std::make_shared<Question>();
-  command->add_option("--from", question->from, "source endpoint")->required();
-  command->add_option("--to", question->to, "destination endpoint")->required();
-  command->add_option("--port", question->port, "port: tcp/5432, udp/53, icmp, icmpv6")->required();
+  command->add_option("--from", question->from, "source endpoint")->required()->type_name("END");
+  command->add_option("--to", question->to, "destination endpoint")->required()->type_name("END");
+  command->add_option("--port", question->port, "port: tcp/5432, https, udp/53, icmp, icmpv6")
+      ->required()
+      ->type_name("PORT")
+      ->transform(one_port());
   command->footer(
       "An endpoint is the name of a current workload, labels like app=web,env=prod,\n"
-      "@host, @world, @NAME of a [[network]], or an address.\n"
-      "The running daemon answers; with --config-dir, the files there are evaluated.\n"
+      "@host, @world, @NAME of a [[network]], a DNS name, or an address.\n"
+      "The running daemon answers; with --config-dir, the files there are evaluated\n"
+      "with the workloads of the daemon, if one runs.\n"
       "Exit code 0: the flow is allowed; 1: it is denied, or there is no answer.");
   command->callback([&globals, &action, question] {
     action = [&globals, question] { return explain(globals, *question); };

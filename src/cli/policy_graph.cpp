@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "loaded.hpp"
+#include "table.hpp"
 #include "trireme/control/graph.hpp"
 
 namespace trireme::cli {
@@ -52,13 +53,13 @@ int draw(const Globals& globals, const std::string& format) {
     return report(globals, policy.error());
   }
   auto present = present_parties(globals);
-  auto seen = recent_flows(globals, json::object());
+  auto seen = recent_flows(globals, {{"all", true}});
   const auto live = live_flows(globals);
   if (!present || !seen || !live) {
     return report(globals, !present ? present.error() : !seen ? seen.error() : live.error());
   }
-  seen->insert(seen->end(), live->begin(), live->end());
-  const auto graph = policy::graph(*policy, std::move(*present), *seen);
+  seen->flows.insert(seen->flows.end(), live->flows.begin(), live->flows.end());
+  const auto graph = policy::graph(*policy, std::move(*present), seen->flows);
   if (globals.json || format == "json") {
     print_json(control::to_json(graph));
   } else if (format == "html") {
@@ -72,7 +73,7 @@ int draw(const Globals& globals, const std::string& format) {
       return report(globals, drawn.error());
     }
   } else {
-    fmt::print("{}", policy::dot(graph));
+    fmt::print("{}", printable_lines(policy::dot(graph)));
   }
   return kYes;
 }

@@ -21,7 +21,8 @@ json suggestion_json(const policy::Suggestion& suggestion, const std::string& to
     for (const policy::Prefix& cidr : network.cidrs) {
       cidrs.push_back(cidr.text());
     }
-    networks.push_back({{"name", network.name}, {"cidrs", std::move(cidrs)}});
+    networks.push_back(
+        {{"name", network.name}, {"cidrs", std::move(cidrs)}, {"names", network.names}});
   }
   json rules = json::array();
   for (const auto& rule : suggestion.rules) {
@@ -62,20 +63,25 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
     return report(globals, present.error());
   }
   std::vector<policy::LabelSet> labels;
+  policy::Published published;
   for (const policy::Party& party : *present) {
     labels.push_back(party.labels);
+    published[party.labels] = party.published;
   }
-  const auto suggestion = policy::suggest(*policy, *flows, labels);
+  const auto suggestion = policy::suggest(*policy, flows->flows, labels, published);
   const std::string toml = suggestion.toml(
       fmt::format("trirectl policy suggest{}: from {} {} of {} flows.", denied ? " --denied" : "",
-                  flows->size(), flows->size() == 1 ? "kind" : "kinds",
+                  flows->flows.size(), flows->flows.size() == 1 ? "kind" : "kinds",
                   denied ? "audited or denied" : "audited"));
   if (globals.json) {
     print_json(suggestion_json(suggestion, toml));
   } else {
     fmt::print("{}", toml);
   }
-  if (flows->empty() && !globals.json) {
+  if (flows->forgotten > 0) {
+    fmt::print(stderr, "trirectl: {}\n", forgotten_text(flows->forgotten));
+  }
+  if (flows->flows.empty() && !globals.json) {
     fmt::print(stderr, "trirectl: no {} flows yet\n", denied ? "audited or denied" : "audited");
     if (!denied) {
       fmt::print(stderr,

@@ -98,14 +98,6 @@ std::size_t length(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return !continues(c); }));
 }
 
-std::string clip(std::string_view text, std::size_t width) {
-  if (length(text) <= width) {
-    return std::string(text);
-  }
-  return std::string(text.substr(0, bytes_of(text, width == 0 ? 0 : width - 1))) +
-         (width == 0 ? "" : "…");
-}
-
 std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
   const std::size_t first = length(text) > width ? width : length(text);
   auto lines = lines_of(text, std::max<std::size_t>(first, 1));
@@ -134,14 +126,6 @@ std::string fit(const std::string& text, std::size_t indent) {
            (end < text.size() ? "\n" : "");
     at = end + 1;
   }
-  return out;
-}
-
-std::string printable(std::string_view text) {
-  std::string out(text);
-  std::replace_if(
-      out.begin(), out.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
   return out;
 }
 

@@ -8,11 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "trireme/base/printable.hpp"
+
 namespace trireme::cli {
 
 /// Columns of the terminal on stdout; 80 if stdout is not a terminal or is narrower than 40.
 [[nodiscard]] std::size_t terminal_width();
 [[nodiscard]] bool on_terminal();
+/// The width of tables with -o wide: one line for each row.
+inline constexpr std::size_t kUnlimited = SIZE_MAX;
 
 enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 /// Colors the text if stdout is a color terminal and NO_COLOR (no-color.org) is unset or empty.
@@ -20,13 +24,8 @@ enum class Color : std::uint8_t { bold, red, green, yellow, dim };
 /// Colors `text` by the verdict ("deny") or workload state ("enforced") in `word`.
 [[nodiscard]] std::string paint_verdict(const std::string& word, std::string_view text);
 
-/// Replaces control characters with '?': names and labels come from elsewhere and could contain
-/// escape sequences for the terminal.
-[[nodiscard]] std::string printable(std::string_view text);
 /// Number of characters (code points) of UTF-8 text. Double-width characters count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
-/// Shortens text to `width` characters, ending in an ellipsis if something was cut off.
-[[nodiscard]] std::string clip(std::string_view text, std::size_t width);
 /// Breaks text into lines of at most `width` characters, after a comma or space if possible. Lines
 /// after the first begin with `indent` spaces.
 [[nodiscard]] std::string wrap(std::string_view text, std::size_t width, std::size_t indent);

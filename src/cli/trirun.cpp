@@ -8,10 +8,12 @@
 #include <cstring>
 
 #include "run_as.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/control/client.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
 #include "trirun_options.hpp"
+#include "usage.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -22,10 +24,7 @@ constexpr int kNotFound = 127;
 constexpr std::chrono::seconds kPatience(60);  // systemd queues jobs if hundreds start at once
 
 int refuse(const Error& error) {
-  std::fprintf(stderr, "trirun: %s\n", error.message.c_str());
-  if (!error.hint.empty()) {
-    std::fprintf(stderr, "trirun: hint: %s\n", error.hint.c_str());
-  }
+  std::fputs(error_lines("trirun", error).c_str(), stderr);
   return kRefused;
 }
 
@@ -60,12 +59,8 @@ int run(int argc, char** argv) {
   if (!options) {
     return refuse(options.error());
   }
-  if (options->wish == TrirunOptions::Wish::help) {
-    std::fputs(trirun_usage(), stdout);
-    return 0;
-  }
-  if (options->wish == TrirunOptions::Wish::version) {
-    std::puts("trirun " TRIREME_VERSION);
+  if (!options->text.empty()) {
+    std::fputs(options->text.c_str(), stdout);
     return 0;
   }
   const auto run_as = resolve_run_as(options->user, options->group);
@@ -80,7 +75,8 @@ int run(int argc, char** argv) {
   }
   ::execvp(options->command.front(), options->command.data());
   const int error = errno;
-  std::fprintf(stderr, "trirun: cannot execute %s: %s\n", options->command.front(),
+  std::fprintf(stderr, "trirun: cannot execute %s: %s\n",
+               printable(options->command.front()).c_str(),
                std::strerror(error));  // NOLINT(concurrency-mt-unsafe)
   return error == ENOENT ? kNotFound : kNotExecutable;
 }
@@ -92,7 +88,7 @@ int main(int argc, char** argv) {
   try {
     return trireme::cli::run(argc, argv);
   } catch (const std::exception& exception) {
-    std::fprintf(stderr, "trirun: %s\n", exception.what());
+    std::fprintf(stderr, "trirun: %s\n", trireme::printable(exception.what()).c_str());
     return trireme::cli::kRefused;
   }
 }

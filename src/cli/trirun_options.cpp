@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trirun_options.hpp"
 
-#include <getopt.h>
+#include <algorithm>
+#include <memory>
 
+#include "option_word.hpp"
 #include "trireme/control/instance.hpp"
+#include "usage.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
 
-constexpr const char* kSeeHelp = "see 'trirun --help'";
+/// CLI11 does not know of the command, see parse_trirun().
+class TrirunHelp : public CLI::Formatter {
+ public:
+  [[nodiscard]] std::string make_usage(const CLI::App* /*app*/,
+                                       std::string /*name*/) const override {
+    return "\nUsage: trirun --label KEY=VALUE [OPTION...] [--] COMMAND [ARG...]\n";
+  }
+};
 
-enum Long : int { kUnit = 256, kUid, kGid, kSlice, kRuntimeDir, kHelp, kVersion };
-
-const option kOptions[] = {{"label", required_argument, nullptr, 'l'},
-                           {"property", required_argument, nullptr, 'p'},
-                           {"unit", required_argument, nullptr, kUnit},
-                           {"slice", required_argument, nullptr, kSlice},
-                           {"uid", required_argument, nullptr, kUid},
-                           {"gid", required_argument, nullptr, kGid},
-                           {"runtime-dir", required_argument, nullptr, kRuntimeDir},
-                           {"help", no_argument, nullptr, kHelp},
-                           {"version", no_argument, nullptr, kVersion},
-                           {nullptr, 0, nullptr, 0}};
-
-Status add_label(TrirunOptions& options, const char* text) {
+Status add_label(TrirunOptions& options, const std::string& text) {
   const auto label = policy::parse_label(text);
   if (!label) {
     return tl::unexpected(label.error());
@@ -34,107 +32,108 @@ Status add_label(TrirunOptions& options, const char* text) {
   return options.labels.set(label->key, label->value);
 }
 
-Status add_property(TrirunOptions& options, const std::string& text) {
-  if (text.find('=') == std::string::npos || text.front() == '=') {
-    return fail("invalid property '" + text + "': not NAME=VALUE", "for example: -p MemoryMax=1G");
-  }
-  options.properties.push_back(text);
-  return {};
+/// A value that was not given is empty: not_empty() rejects an empty one that was.
+std::optional<std::string> given(const std::string& value) {
+  return value.empty() ? std::nullopt : std::optional(value);
 }
 
-Status set_name(std::optional<std::string>& target, const char* what, const char* text) {
-  if (*text == '\0') {
-    return fail(std::string(what) + " is empty", kSeeHelp);
+Result<TrirunOptions> options_of(const TrirunValues& values) {
+  TrirunOptions options;
+  for (const std::string& label : values.labels) {
+    if (const Status added = add_label(options, label); !added) {
+      return tl::unexpected(added.error());
+    }
   }
-  target = text;
-  return {};
-}
-
-Status apply(TrirunOptions& options, int letter, const char* word) {
-  switch (letter) {
-    case 'l':
-      return add_label(options, optarg);
-    case 'p':
-      return add_property(options, optarg);
-    case kSlice:
-      return add_property(options, std::string("Slice=") + optarg);
-    case kUnit:
-      options.unit = optarg;
-      return options.unit.empty() ? fail("--unit is empty", kSeeHelp) : Status{};
-    case kUid:
-      return set_name(options.user, "--uid", optarg);
-    case kGid:
-      return set_name(options.group, "--gid", optarg);
-    case kRuntimeDir:
-      options.runtime_dir = optarg;
-      return {};
-    case kHelp:
-      options.wish = TrirunOptions::Wish::help;
-      return {};
-    case kVersion:
-      options.wish = TrirunOptions::Wish::version;
-      return {};
-    case ':':
-      return fail(std::string("option '") + word + "' needs a value", kSeeHelp);
-    default:
-      return fail(std::string("unknown option '") + word + "'", kSeeHelp);
+  options.properties = values.properties;
+  if (!values.slice.empty()) {
+    options.properties.push_back("Slice=" + values.slice);
   }
+  options.unit = values.unit;
+  options.user = given(values.user);
+  options.group = given(values.group);
+  options.runtime_dir = values.runtime_dir;
+  return options;
 }
 
 }  // namespace
 
-Result<TrirunOptions> parse_trirun(int argc, char** argv) {
-  TrirunOptions options;
-  options.runtime_dir = control::default_runtime_dir();
-  optind = 0;  // glibc: also resets the internal state of getopt
-  opterr = 0;
-  while (true) {
-    const char* word = optind < argc ? argv[optind == 0 ? 1 : optind] : nullptr;
-    // '+': stop at the first argument that is not an option; what follows belongs to the command.
-    const int letter = ::getopt_long(argc, argv, "+:l:p:", kOptions,
-                                     nullptr);  // NOLINT(concurrency-mt-unsafe): one thread
-    if (letter == -1) {
-      break;
-    }
-    if (auto status = apply(options, letter, word == nullptr ? "" : word); !status) {
-      return tl::unexpected(status.error());
-    }
-    if (options.wish != TrirunOptions::Wish::run) {
-      return options;
-    }
-  }
-  options.command.assign(argv + optind, argv + argc);
-  if (options.labels.empty()) {
-    return fail("at least one --label is required",
-                "for example: trirun --label app=web -- COMMAND");
-  }
-  if (options.command.empty()) {
-    return fail("missing command", kSeeHelp);
-  }
-  options.command.push_back(nullptr);
-  return options;
+void add_trirun_options(CLI::App& app, TrirunValues& values) {
+  values.runtime_dir = control::default_runtime_dir();
+  app.formatter(std::make_shared<TrirunHelp>());
+  app.get_formatter()->column_width(29);
+  app.set_version_flag("--version", "trirun " TRIREME_VERSION, "print the version");
+  app.set_help_flag("-h,--help", "print this help");
+  app.add_option("-l,--label", values.labels, "a label of the workload; at least one")
+      ->allow_extra_args(false)
+      ->type_name("KEY=VALUE")
+      ->check(label());
+  app.add_option("-p,--property", values.properties, "a property of the scope, as for systemd-run")
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUE")
+      ->check(property());
+  const auto add = [&app](const char* name, std::string& value, const char* type,
+                          const char* description) {
+    app.add_option(name, value, description)->type_name(type)->take_last()->check(not_empty());
+  };
+  add("--unit", values.unit, "UNIT", "the scope's name");
+  add("--slice", values.slice, "SLICE", "the scope's slice, below trireme.slice");
+  add("--uid", values.user, "USER", "run as this user, with its groups");
+  add("--gid", values.group, "GROUP", "run with this group");
+  add("--runtime-dir", values.runtime_dir, "DIR",
+      "runtime directory of triremed (default:\n$TRIREME_RUNTIME_DIR, else /run/trireme)");
+  app.footer(
+      "Exit code: that of COMMAND; 125 launch refused, triremed not reachable, or\n"
+      "invalid usage; 126 COMMAND cannot be executed; 127 COMMAND not found. COMMAND\n"
+      "never runs unprotected.");
 }
 
-const char* trirun_usage() {
-  return "Usage: trirun --label KEY=VALUE [OPTION...] [--] COMMAND [ARG...]\n"
-         "\n"
-         "Runs COMMAND as a workload in a scope of its own, under the policy for its\n"
-         "labels from its first instruction. Terminal, environment, signals and exit code\n"
-         "are those of COMMAND.\n"
-         "\n"
-         "  -l, --label KEY=VALUE      a label of the workload; at least one is required\n"
-         "  -p, --property NAME=VALUE  a property of the scope, as for systemd-run\n"
-         "      --unit NAME            the scope's name\n"
-         "      --slice NAME           the scope's slice, below trireme.slice\n"
-         "      --uid USER             run as this user, with its groups\n"
-         "      --gid GROUP            run with this group\n"
-         "      --runtime-dir DIR      runtime directory of triremed (default:\n"
-         "                             $TRIREME_RUNTIME_DIR, else /run/trireme)\n"
-         "      --help, --version\n"
-         "\n"
-         "Exit code: that of COMMAND; 125 launch refused, triremed not reachable, or\n"
-         "invalid usage; 126 COMMAND cannot be executed; 127 COMMAND not found. COMMAND\n"
-         "never runs unprotected.\n";
+Result<TrirunOptions> parse_trirun(int argc, char** argv) {
+  CLI::App app(
+      "Runs COMMAND as a workload in a scope of its own, under the policy for its\n"
+      "labels from its first instruction. Terminal, environment, signals and exit code\n"
+      "are those of COMMAND.",
+      "trirun");
+  TrirunValues values;
+  add_trirun_options(app, values);
+  // CLI11 gets only the options: it would take options of the command for trirun's, and change
+  // words such as [a,b].
+  const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  const OptionPart options = option_part(app, words);
+  const std::size_t count = std::min(options.words, words.size());
+  const bool marked = options.ended && count > 0 && words[count - 1] == "--";
+  std::vector<std::string> parsed(
+      words.begin(), words.begin() + static_cast<std::ptrdiff_t>(marked ? count - 1 : count));
+  if (const auto error = find_empty_value(app, parsed)) {
+    return tl::unexpected(*error);
+  }
+  std::reverse(parsed.begin(), parsed.end());  // as App::parse() wants it
+  try {
+    app.parse(parsed);
+  } catch (const CLI::CallForHelp&) {
+    TrirunOptions result;
+    result.text = app.help();
+    return result;
+  } catch (const CLI::CallForVersion& version) {
+    TrirunOptions result;
+    result.text = std::string(version.what()) + "\n";
+    return result;
+  } catch (const CLI::ParseError& error) {
+    return tl::unexpected(usage_error(app, error));
+  }
+  auto result = options_of(values);
+  if (!result) {
+    return result;
+  }
+  if (result->labels.empty()) {
+    return fail_usage(
+        {"at least one --label is required", "for example: trirun --label app=web -- COMMAND"});
+  }
+  if (count == words.size()) {
+    return fail_usage({"missing command", "see 'trirun --help'"});
+  }
+  result->command.assign(argv + 1 + count, argv + argc);
+  result->command.push_back(nullptr);
+  return result;
 }
 
 }  // namespace trireme::cli

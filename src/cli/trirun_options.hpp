@@ -2,6 +2,7 @@
 // The command line of trirun.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,8 +13,7 @@
 namespace trireme::cli {
 
 struct TrirunOptions {
-  enum class Wish : std::uint8_t { run, help, version };
-  Wish wish = Wish::run;
+  std::string text;  // what --help or --version print; if it is not empty, nothing is run
   policy::LabelSet labels;
   std::vector<std::string> properties;  // NAME=VALUE
   std::string unit;
@@ -27,6 +27,17 @@ struct TrirunOptions {
 /// properties is checked here, before the daemon is asked. Errors: invalid usage.
 [[nodiscard]] Result<TrirunOptions> parse_trirun(int argc, char** argv);
 
-[[nodiscard]] const char* trirun_usage();
+/// Values of the options, as written.
+struct TrirunValues {
+  std::vector<std::string> labels;
+  std::vector<std::string> properties;
+  std::string unit;
+  std::string slice;
+  std::string user;
+  std::string group;
+  std::string runtime_dir;
+};
+/// Defines the options of trirun, for parse_trirun() and for completion.
+void add_trirun_options(CLI::App& app, TrirunValues& values);
 
 }  // namespace trireme::cli

@@ -1,17 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// Error messages for invalid command lines, with a suggestion.
+// Error messages: their form, and those for invalid command lines, with a suggestion.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trireme/base/result.hpp"
 
 namespace trireme::cli {
 
-/// Prints two lines on stderr: what is wrong, with the nearest valid word, and how to get help. If
-/// CLI11 "failed" because of --help or --version, prints these on stdout. Returns the exit code.
-[[nodiscard]] int complain(const CLI::App& app, const CLI::ParseError& error);
+/// What is wrong, with the nearest valid word, and how to get help.
+[[nodiscard]] Error usage_error(const CLI::App& app, const CLI::ParseError& error);
 
-/// Rejects options before a subcommand that does not have them, in the same form. Returns the exit
-/// code; kYes if there are none.
-[[nodiscard]] int check_globals(const CLI::App& app);
+/// The error for an option with an empty value, as in "--from= --to app=db": CLI11 would take the
+/// next word as its value. Looks at the words before the first "--".
+[[nodiscard]] std::optional<Error> find_empty_value(const CLI::App& app,
+                                                    std::span<const std::string> words);
+
+/// True if a word before the first "--" is --json, or asks for the output format json. For command
+/// lines that cannot be parsed.
+[[nodiscard]] bool asks_for_json(std::span<const std::string> words);
+
+/// Rejects options before a subcommand that does not have them, and --json together with another
+/// format. Call it after the command line was parsed.
+[[nodiscard]] std::optional<Error> check_globals(const CLI::App& app);
+
+/// The command that these words name, such as {"policy", "diff"}. Errors: there is none.
+[[nodiscard]] Result<const CLI::App*> find_command(const CLI::App& app,
+                                                   std::span<const std::string> words);
+
+/// "PROGRAM: MESSAGE" and, if there is one, "PROGRAM: hint: HINT" on a line of its own. Control
+/// characters are replaced: the daemon's messages can contain what others wrote.
+[[nodiscard]] std::string error_lines(const std::string& program, const Error& error);
+
+/// The subcommands that are not hidden.
+[[nodiscard]] std::vector<const CLI::App*> visible_commands(const CLI::App& app);
+
+/// "trirectl policy diff": the names of the command and of those that it belongs to.
+[[nodiscard]] std::string path_of(const CLI::App& command);
 
 }  // namespace trireme::cli

@@ -12,6 +12,14 @@ namespace {
 // million dots would overflow the stack.
 constexpr std::size_t kMaxDots = 16;
 
+constexpr std::uint32_t kMarked = 256;  // code points between two marks of a line
+
+/// Without a byte order mark at its start, which is in no column: the parser and editors skip it.
+std::string_view without_mark(std::string_view content) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  return content.starts_with(kMark) ? content.substr(kMark.size()) : content;
+}
+
 std::vector<std::string_view> split_lines(std::string_view content) {
   std::vector<std::string_view> lines;
   for (std::size_t start = 0; start <= content.size();) {
@@ -20,6 +28,27 @@ std::vector<std::string_view> split_lines(std::string_view content) {
     start = end + 1;
   }
   return lines;
+}
+
+/// Whether the byte is not the first one of a code point.
+bool continues(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U;
+}
+
+/// The offset of every kMarked-th code point. The first byte begins one, whatever it is.
+std::vector<std::uint32_t> marks_of(std::string_view line) {
+  std::vector<std::uint32_t> marks;
+  std::uint32_t points = 0;
+  for (std::size_t byte = 0; byte < line.size(); ++byte) {
+    if (byte > 0 && continues(line[byte])) {
+      continue;
+    }
+    if (points % kMarked == 0) {
+      marks.push_back(static_cast<std::uint32_t>(byte));
+    }
+    ++points;
+  }
+  return marks;
 }
 
 // Returns the offset after the string that starts at `start`. An unterminated string ends at the
@@ -32,7 +61,12 @@ std::size_t skip_string(std::string_view content, std::size_t start) {
     if (content[at] == '\\' && quote == '"') {
       ++at;
     } else if (content.substr(at, closing.size()) == closing) {
-      return at + closing.size();
+      std::size_t end = at + closing.size();
+      // A multi-line string can end with two quotes of its own: """a""""".
+      while (multi_line && end < at + 5 && end < content.size() && content[end] == quote) {
+        ++end;
+      }
+      return end;
     } else if (content[at] == '\n' && !multi_line) {
       return at;
     }
@@ -87,16 +121,25 @@ std::string syntax_hint(std::string_view description) {
 }  // namespace
 
 Document::Document(const Source& source)
-    : file_(source.file), lines_(split_lines(source.content)) {}
+    : file_(source.file), lines_(split_lines(without_mark(source.content))) {
+  for (std::size_t i = 0; i < lines_.size(); ++i) {
+    if (lines_[i].size() > kMarked && std::ranges::any_of(lines_[i], continues)) {
+      marks_.emplace(static_cast<std::uint32_t>(i) + 1, marks_of(lines_[i]));
+    }
+  }
+}
 
 std::optional<Document> Document::parse(const Source& source, Reporter& reporter) {
   Document document(source);
-  if (const std::size_t deep = find_deep_key(source.content); deep != std::string_view::npos) {
-    const auto line = std::count(source.content.begin(),
-                                 source.content.begin() + static_cast<std::ptrdiff_t>(deep), '\n');
-    reporter.error({source.file, static_cast<std::uint32_t>(line) + 1, 0},
-                   "this key has too many dots, which nest too deep",
-                   "quote a key that contains dots: \"app.kubernetes.io/name\" = \"web\"");
+  const std::string_view content = without_mark(source.content);
+  if (const std::size_t deep = find_deep_key(content); deep != std::string_view::npos) {
+    const std::string_view before = content.substr(0, deep);
+    const auto line = std::ranges::count(before, '\n');
+    const std::size_t column = deep - (before.rfind('\n') + 1);  // npos + 1 is 0
+    reporter.error(
+        {source.file, static_cast<std::uint32_t>(line) + 1, static_cast<std::uint32_t>(column) + 1},
+        "this key has too many dots, which nest too deep",
+        "quote a key that contains dots: \"app.kubernetes.io/name\" = \"web\"");
     return std::nullopt;
   }
   try {
@@ -119,9 +162,19 @@ policy::SourceLocation Document::at(toml::source_position position) const {
   const std::string_view text = line(position.line);
   std::uint32_t points = 1;
   std::size_t byte = 0;
+  if (text.size() > kMarked && position.column > 0) {
+    const auto marks = marks_.find(position.line);
+    if (marks == marks_.end()) {
+      return {file_, position.line, position.column};  // ASCII
+    }
+    const std::size_t mark =
+        std::min<std::size_t>((position.column - 1) / kMarked, marks->second.size() - 1);
+    points += static_cast<std::uint32_t>(mark) * kMarked;
+    byte = marks->second[mark];
+  }
   while (byte < text.size() && points < position.column) {
     ++byte;
-    while (byte < text.size() && (static_cast<unsigned char>(text[byte]) & 0xC0U) == 0x80U) {
+    while (byte < text.size() && continues(text[byte])) {
       ++byte;
     }
     ++points;

@@ -4,6 +4,8 @@
 
 #include <toml++/toml.h>
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,6 +39,9 @@ class Document {
 
   std::string file_;
   std::vector<std::string_view> lines_;
+  /// Offsets of some code points in long lines that are not ASCII, by line: a file can be one line,
+  /// which must not be counted from its start for each place in it.
+  std::map<std::uint32_t, std::vector<std::uint32_t>> marks_;
   toml::table root_;
 };
 

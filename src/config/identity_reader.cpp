@@ -2,13 +2,13 @@
 #include "identity_reader.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <fnmatch.h>
 
 #include <array>
 
 #include <algorithm>
 
-#include "policy_reader.hpp"
 #include "trireme/base/nearest.hpp"
 
 namespace trireme::config {
@@ -31,49 +31,69 @@ std::string service_hint(std::string_view name) {
 }  // namespace
 
 void IdentityReader::read(const std::vector<Document>& documents) {
+  MergedSection host(identity_shape(), "host");
+  MergedSection trust(identity_shape(), "trust");
+  MergedSection docker(identity_shape(), "docker");
+  MergedSection metrics(identity_shape(), "metrics");
   for (const Document& document : documents) {
-    TableReader top(document, document.root(), "", reporter_);
-    read_host(top);
-    read_trust(top);
-    read_docker(top);
-    for (auto& entry : top.entries("unit")) {
-      read_unit(std::move(entry));
+    const TableReader top(document, identity_shape(), policy_shape(), reporter_);
+    for (MergedSection* section : {&host, &trust, &docker, &metrics}) {
+      section->add(top);
     }
-    for (auto& entry : top.entries("launch")) {
-      read_launch(std::move(entry));
+    for (const TableReader& entry : top.entries("unit")) {
+      read_unit(entry);
     }
-    read_metrics(top);
-    top.finish({"defaults", "network", "allow", "deny", "test"}, "policy.toml");
+    for (const TableReader& entry : top.entries("launch")) {
+      read_launch(entry);
+    }
   }
+  read_host(host);
+  read_trust(trust);
+  read_docker(docker);
+  read_metrics(metrics);
   check_unit_sizes();
   check_peers();
 }
 
-void IdentityReader::read_host(TableReader& top) {
-  auto section = top.section("host");
-  if (!section || !claim_section(*section, "host", section_places_)) {
+void IdentityReader::read_host(const MergedSection& section) {
+  if (section.empty()) {
     return;
   }
-  if (const auto name = section->name("name")) {
+  if (const auto name = section.at("name").name("name")) {
     host_.name = name->value;
   }
-  host_.labels = section->labels("labels");
+  host_.labels = section.at("labels").labels("labels");
   for (const auto& [key, prefixes] : {std::pair{"peers", &host_.peers}, {"nat", &host_.nat}}) {
-    for (const Text& text : section->list(key)) {
+    const TableReader& part = section.at(key);
+    for (const Text& text : part.list(key)) {
       if (auto prefix = policy::Prefix::parse(text.value)) {
         prefixes->push_back(*prefix);
       } else {
-        reporter_.error(section->document().inside(*text.node, 0), prefix.error());
+        reporter_.error(part.document().inside(*text.node, 0), prefix.error());
       }
     }
   }
-  if (const auto* peers = section->find("peers"); peers != nullptr) {
-    peers_place_ = section->document().at(*peers);
+  const TableReader& part = section.at("peers");
+  if (const auto* peers = part.find("peers"); peers != nullptr) {
+    peers_place_ = part.document().at(*peers);
   }
-  section->finish();
+  read_acknowledged(section.at("acknowledge"));
 }
 
-// Called after all files are read, because [trust] can be in a later file.
+void IdentityReader::read_acknowledged(const TableReader& section) {
+  const std::vector<std::string> known(kCapabilities.begin(), kCapabilities.end());
+  for (const Text& text : section.list("acknowledge")) {
+    if (std::ranges::find(known, text.value) != known.end()) {
+      host_.acknowledge.insert(text.value);
+      continue;
+    }
+    section.error(
+        text,
+        fmt::format("'{}' in 'acknowledge' is not a capability that trireme warns of", text.value),
+        did_you_mean(text.value, known, fmt::format("use {}", fmt::join(known, ", "))));
+  }
+}
+
 void IdentityReader::check_peers() {
   if (!host_.peers.empty() && trust_files_.empty()) {
     reporter_.warn(peers_place_,
@@ -83,7 +103,7 @@ void IdentityReader::check_peers() {
   }
 }
 
-std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
+std::vector<std::string> IdentityReader::read_key_patterns(const TableReader& section,
                                                            std::string_view key) {
   std::vector<std::string> patterns;
   for (const Text& text : section.list(key)) {
@@ -107,47 +127,50 @@ std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
   return patterns;
 }
 
-void IdentityReader::read_docker(TableReader& top) {
+void IdentityReader::read_docker(const MergedSection& section) {
   using Containers = config::DockerSettings::Containers;
-  auto section = top.section("docker");
-  if (!section || !claim_section(*section, "docker", section_places_)) {
+  if (section.empty()) {
     return;
   }
+  read_sockets(section.at("socket"));
+  // In the order of the words in shape.cpp.
+  section.at("containers")
+      .choice<Containers>("containers",
+                          {Containers::all, Containers::labeled, Containers::labeled,
+                           Containers::host_network, Containers::none},
+                          host_.docker.containers);
+  read_label_keys(section);
+  read_label_from(section.at("label_from"));
+}
+
+void IdentityReader::read_label_keys(const MergedSection& section) {
   config::DockerSettings& docker = host_.docker;
-  read_sockets(*section);
-  section->choice<Containers>("containers",
-                              {{"all", Containers::all},
-                               {"labelled", Containers::labeled},
-                               {"labeled", Containers::labeled},
-                               {"host-network", Containers::host_network},
-                               {"none", Containers::none}},
-                              docker.containers);
-  docker.image_labels = read_key_patterns(*section, "image_labels");
-  auto ignored = read_key_patterns(*section, "ignore_labels");
-  if (section->has("ignore_labels")) {
+  docker.image_labels = read_key_patterns(section.at("image_labels"), "image_labels");
+  auto ignored = read_key_patterns(section.at("ignore_labels"), "ignore_labels");
+  if (section.has("ignore_labels")) {
     docker.ignore_labels = std::move(ignored);
   }
-  docker.labels = read_key_patterns(*section, "labels");
-  if (section->has("labels") && section->has("ignore_labels")) {
-    section->error("[docker] has both labels and ignore_labels",
-                   "keep one: labels already excludes all other keys");
-  } else if (const auto* list = section->find("labels");
-             list != nullptr && list->is_array() && list->as_array()->empty()) {
-    section->error(
+  const TableReader& part = section.at("labels");
+  docker.labels = read_key_patterns(part, "labels");
+  if (section.has("labels") && section.has("ignore_labels")) {
+    reporter_.error(section.where("labels"),
+                    fmt::format("[docker] has both labels and ignore_labels (at {})",
+                                section.where("ignore_labels").text()),
+                    "keep one: labels already excludes all other keys");
+  } else if (part.is_empty_list("labels")) {
+    part.error(
         "'labels' in [docker] is an empty list, which leaves every container without an identity",
         "write labels = [\"app\", \"team-*\"] or remove the key");
   }
-  read_label_from(*section);
-  section->finish();
 }
 
-void IdentityReader::read_sockets(TableReader& section) {
+void IdentityReader::read_sockets(const TableReader& section) {
   constexpr const char* kExample = "socket = [\"/run/docker.sock\", \"/run/podman/podman.sock\"]";
   if (!section.has("socket")) {
     return;
   }
   std::vector<std::string> sockets;
-  for (const Text& socket : section.text_or_list("socket")) {
+  for (const Text& socket : section.list("socket")) {
     if (!policy::is_printable(socket.value)) {
       section.error(socket, "'socket' in [docker] contains a control character");
     } else if (!socket.value.starts_with('/')) {
@@ -160,8 +183,7 @@ void IdentityReader::read_sockets(TableReader& section) {
       sockets.push_back(socket.value);
     }
   }
-  if (const auto* list = section.find("socket");
-      list != nullptr && list->is_array() && list->as_array()->empty()) {
+  if (section.is_empty_list("socket")) {
     section.error("'socket' in [docker] is an empty list",
                   "to ignore all containers, write containers = \"none\"");
   }
@@ -170,7 +192,7 @@ void IdentityReader::read_sockets(TableReader& section) {
   }
 }
 
-void IdentityReader::read_label_from(TableReader& section) {
+void IdentityReader::read_label_from(const TableReader& section) {
   for (const auto& [key, source] : section.texts("label_from")) {
     for (const std::string* each : {&key, &source.value}) {
       if (const Status valid = policy::check_key(*each); !valid) {
@@ -181,22 +203,20 @@ void IdentityReader::read_label_from(TableReader& section) {
   }
 }
 
-void IdentityReader::read_unit(TableReader reader) {
+void IdentityReader::read_unit(const TableReader& reader) {
   config::UnitRule unit;
   unit.where = reader.where();
-  reader.knows({"name", "labels"});
   read_unit_name(reader, unit);
   const std::size_t errors = reporter_.errors();
   unit.labels = reader.labels("labels");
-  if (unit.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
-      reporter_.errors() == errors) {
+  if (unit.labels.empty() && !reader.is_flawed("labels") &&
+      (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
     reader.error("this unit has no labels", "add labels = { app = \"db\" }");
   }
-  reader.finish();
   host_.units.push_back(std::move(unit));
 }
 
-void IdentityReader::read_unit_name(TableReader& reader, config::UnitRule& unit) {
+void IdentityReader::read_unit_name(const TableReader& reader, config::UnitRule& unit) {
   const auto name = reader.name("name");
   if (!name) {
     if (reader.lacks("name")) {
@@ -247,10 +267,9 @@ void IdentityReader::check_unit_sizes() {
   }
 }
 
-void IdentityReader::read_launch(TableReader reader) {
+void IdentityReader::read_launch(const TableReader& reader) {
   config::LaunchGrant launch;
   launch.where = reader.where();
-  reader.knows({"user", "group", "labels"});
   if (const auto user = reader.name("user")) {
     launch.user = user->value;
   }
@@ -264,11 +283,10 @@ void IdentityReader::read_launch(TableReader reader) {
                  "add user = \"deploy\"; root needs no entry");
   }
   read_grants(reader, launch);
-  reader.finish();
   host_.launches.push_back(std::move(launch));
 }
 
-void IdentityReader::read_grants(TableReader& reader, config::LaunchGrant& launch) {
+void IdentityReader::read_grants(const TableReader& reader, config::LaunchGrant& launch) {
   const std::size_t errors = reporter_.errors();
   for (const Text& text : reader.list("labels")) {
     auto label = policy::parse_label_pattern(text.value);
@@ -278,30 +296,29 @@ void IdentityReader::read_grants(TableReader& reader, config::LaunchGrant& launc
     }
     launch.labels.push_back(std::move(*label));
   }
-  if (launch.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
-      reporter_.errors() == errors) {
+  if (launch.labels.empty() && !reader.is_flawed("labels") &&
+      (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
     reader.error("this [[launch]] entry has no labels", "add labels = [\"app=web*\", \"env=dev\"]");
   }
 }
 
-void IdentityReader::read_metrics(TableReader& top) {
-  auto section = top.section("metrics");
-  if (!section || !claim_section(*section, "metrics", section_places_)) {
+void IdentityReader::read_metrics(const MergedSection& section) {
+  if (section.empty()) {
     return;
   }
-  const auto listen = section->name("listen");
-  section->finish();
+  const TableReader& part = section.at("listen");
+  const auto listen = part.name("listen");
   if (!listen) {
     return;
   }
   auto address = policy::SocketAddress::parse(listen->value);
   if (!address) {
-    reporter_.error(section->where(*listen), address.error());
+    reporter_.error(part.where(*listen), address.error());
     return;
   }
   if (!address->address.is_loopback()) {
     reporter_.warn(
-        section->where(*listen),
+        part.where(*listen),
         "metrics are readable from other hosts, by anyone who can reach " + address->text(),
         "they need no password; listen on 127.0.0.1 to restrict them to this host");
   }

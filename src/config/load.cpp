@@ -12,15 +12,16 @@
 
 #include "parse.hpp"
 #include "root_reads.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/config/file_set.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trust_files.hpp"
 
 namespace trireme::config {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t kMaxFileBytes = 4U << 20U;
 
 policy::SourceLocation whole(const std::string& file) {
   return {file, 0, 0};
@@ -43,7 +44,11 @@ class Loader {
 
   void check_launch(const config::LaunchGrant& launch);
 
+  /// False if a file could not be read, for another reason than its mode.
+  [[nodiscard]] bool has_read_all() const { return has_read_all_; }
+
  private:
+  void note_failure(int error) { has_read_all_ = has_read_all_ && (error == 0 || error == EACCES); }
   [[nodiscard]] std::string absolute(const std::string& path) const {
     return path.starts_with('/') ? path : directory_ + "/" + path;
   }
@@ -52,6 +57,8 @@ class Loader {
 
   std::string directory_;
   Reporter& reporter_;
+  std::size_t total_ = 0;  // bytes of the files read so far
+  bool has_read_all_ = true;
 };
 
 // A missing file counts as empty, but a dangling symbolic link is an error.
@@ -62,6 +69,7 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   if (::stat(path.c_str(), &status) != 0) {
     const int error = errno;
     if (error != ENOENT || ::lstat(path.c_str(), &link) == 0) {
+      note_failure(error);
       reporter_.error(whole(name), fail_errno("cannot read the file", error).value());
     }
     return;
@@ -78,9 +86,17 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   auto content = trireme::read_file(path, kMaxFileBytes);
   if (!content && kept_from_root(path)) {
     reporter_.error(whole(name), content.error().message, mode_hint(path));
+  } else if (content && content->size() > kMaxTotalBytes - total_) {
+    reporter_.error(whole(name),
+                    fmt::format("with this file, the TOML files of the directory have more than {} "
+                                "bytes",
+                                kMaxTotalBytes),
+                    "use selectors and lists to cover many peers with one rule");
   } else if (content) {
-    sources.push_back({name, std::move(*content)});
+    total_ += content->size();
+    sources.push_back({name, std::move(*content), status.st_mode & 0777U});
   } else {
+    note_failure(content.error().code);
     reporter_.error(whole(name), content.error());
   }
 }
@@ -103,6 +119,7 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
     }
   }
   if (error && error != std::errc::no_such_file_or_directory) {
+    note_failure(error.value());
     reporter_.error(whole(name), "cannot list the directory: " + error.message());
   }
   std::sort(files.begin(), files.end());
@@ -133,14 +150,22 @@ bool check_directory(const std::string& directory, Reporter& reporter) {
   return false;
 }
 
+/// Adds what was reported after the files had been parsed.
+void add_reported(Reporter& reporter, Configuration& configuration) {
+  for (Diagnostic& diagnostic :
+       reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
+    configuration.diagnostics.push_back(std::move(diagnostic));
+  }
+}
+
+}  // namespace
+
 void name_host(Host& host) {
   char name[256] = {};
   if (host.name.empty()) {
     host.name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
   }
 }
-
-}  // namespace
 
 Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox, bool reads,
                              KeyFiles keys) {
@@ -150,17 +175,21 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
         reads ? std::make_optional<AsDaemon>(sandbox) : std::nullopt;
     configuration = load(directory, keys);
   }
+  Reporter reporter;
+  // Root has tried to read the files as the daemon does. For others, their modes tell.
+  const bool asks_modes = ::geteuid() != 0 && !sandbox.ignores_modes();
   const auto report = [&](const policy::SourceLocation& where, const std::string& path) {
     const std::string setting = sandbox.hides(path);
-    if (!setting.empty()) {
-      configuration.diagnostics.push_back(
-          {.severity = Diagnostic::Severity::error,
-           .where = where,
-           .message = fmt::format("the daemon cannot access '{}': hidden by {} in trireme.service",
-                                  path, setting),
-           .hint = "move it to /etc/trireme"});
+    const bool kept = setting.empty() && asks_modes && modes_keep_from_root(path);
+    if (!setting.empty() || kept) {
+      reporter.error(where,
+                     kept ? fmt::format("the daemon cannot read '{}'", path)
+                          : fmt::format("the daemon cannot access '{}': hidden by {} in "
+                                        "trireme.service",
+                                        path, setting),
+                     kept ? mode_hint(path) : "move it to /etc/trireme");
     }
-    return !setting.empty();
+    return !setting.empty() || kept;
   };
   const bool hidden = reads && report({}, directory);
   for (const auto* sources : {&configuration.policy_sources, &configuration.identity_sources}) {
@@ -176,17 +205,68 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
       report(file.where, absolute ? file.path : directory + "/" + file.path);
     }
   }
+  add_reported(reporter, configuration);
   return configuration;
+}
+
+std::vector<Diagnostic> expired_rules(const policy::Policy& policy, const policy::Now& now) {
+  constexpr std::size_t kMost = 100;
+  std::vector<Diagnostic> warnings;
+  std::size_t expired = 0;
+  for (const policy::Rule& rule : policy.rules) {
+    if (!policy::has_expired(rule, now) || ++expired > kMost) {
+      continue;
+    }
+    if (*rule.until > now.clock) {
+      warnings.push_back({.severity = Diagnostic::Severity::warning,
+                          .where = rule.where,
+                          .message = fmt::format("this rule is not in force: the clock was later "
+                                                 "than its 'until', {}, before it was set back",
+                                                 policy::text(*rule.until)),
+                          .hint = "remove it; if the clock was wrong then, see latest-time in "
+                                  "triremed(8)"});
+    } else {
+      warnings.push_back({.severity = Diagnostic::Severity::warning,
+                          .where = rule.where,
+                          .message = fmt::format("this rule expired at {} and is not in force",
+                                                 policy::text(*rule.until)),
+                          .hint = "remove it"});
+    }
+  }
+  if (expired > kMost) {
+    warnings.push_back({.severity = Diagnostic::Severity::warning,
+                        .where = {},
+                        .message = counted(expired - kMost, "more rule") + " expired",
+                        .hint = "remove these first"});
+  }
+  return warnings;
 }
 
 Configuration check(const std::string& directory, KeyFiles keys) {
   const auto sandbox = Sandbox::installed();
   std::error_code error;
-  const bool reads = fs::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
-  return sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
+  const bool reads = sandbox && fs::equivalent(directory, sandbox->config_dir(), error) && !error;
+  if (keys == KeyFiles::required && ::geteuid() != 0) {
+    keys = KeyFiles::for_root;
+  }
+  Configuration configuration =
+      sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
+  std::ranges::move(expired_rules(configuration.policy, policy::now()),
+                    std::back_inserter(configuration.diagnostics));
+  return configuration;
+}
+
+FileSet read_files(const std::string& directory) {
+  Reporter ignored;  // load() reports what it skips
+  Loader loader(directory, ignored);
+  return {loader.read("policy"), loader.read("identity")};
 }
 
 Configuration load(const std::string& directory, KeyFiles keys) {
+  return load_for(directory, directory, keys);
+}
+
+Configuration load_for(const std::string& target, const std::string& directory, KeyFiles keys) {
   Reporter reporter;
   if (!check_directory(directory, reporter)) {
     return {{}, {}, reporter.take({})};
@@ -198,15 +278,19 @@ Configuration load(const std::string& directory, KeyFiles keys) {
   for (const auto& launch : parsed.host.launches) {
     loader.check_launch(launch);
   }
+  const bool files_valid = reporter.errors() == 0;
   name_host(parsed.host);
-  auto trust = read_trust(directory, parsed.trust_files, parsed.host, keys, reporter);
+  auto trust = read_trust(target, parsed.trust_files, parsed.host, keys, reporter);
   return {std::move(parsed.policy),
           std::move(parsed.host),
           reporter.take(file_names(policy, identity)),
           policy,
           identity,
           std::move(parsed.trust_files),
-          std::move(trust)};
+          std::move(parsed.port_forms),
+          std::move(trust),
+          loader.has_read_all(),
+          files_valid};
 }
 
 Configuration load_policy(const std::string& directory, const std::vector<Source>& more) {
@@ -226,10 +310,7 @@ void complete(const std::string& directory, Configuration& configuration) {
   name_host(configuration.host);
   configuration.trust = read_trust(directory, configuration.trust_files, configuration.host,
                                    KeyFiles::required, reporter);
-  for (Diagnostic& diagnostic :
-       reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
-    configuration.diagnostics.push_back(std::move(diagnostic));
-  }
+  add_reported(reporter, configuration);
 }
 
 }  // namespace trireme::config

@@ -46,14 +46,12 @@ bool is_network_name(std::string_view name) {
 
 }  // namespace
 
-void PolicyReader::read_network(TableReader reader) {
+void PolicyReader::read_network(const TableReader& reader) {
   policy::Network network;
   network.where = reader.where();
-  reader.knows({"name", "cidrs", "names"});
   read_network_name(reader, network);
   read_cidrs(reader, network);
   read_dns_names(reader, network);
-  reader.finish();
   if (reader.lacks("cidrs") && reader.lacks("names")) {
     reader.error("this network has no addresses",
                  "add cidrs = [\"10.0.0.0/8\"] or names = [\"deb.example.org\"]");
@@ -64,7 +62,7 @@ void PolicyReader::read_network(TableReader reader) {
   }
 }
 
-void PolicyReader::read_network_name(TableReader& reader, policy::Network& network) {
+void PolicyReader::read_network_name(const TableReader& reader, policy::Network& network) {
   const auto name = reader.name("name");
   if (!name) {
     if (reader.lacks("name")) {
@@ -100,7 +98,7 @@ void PolicyReader::read_network_name(TableReader& reader, policy::Network& netwo
   network.name = name->value;
 }
 
-void PolicyReader::read_cidrs(TableReader& reader, policy::Network& network) {
+void PolicyReader::read_cidrs(const TableReader& reader, policy::Network& network) {
   for (const Text& text : reader.list("cidrs")) {
     auto prefix = policy::Prefix::parse(text.value);
     if (prefix) {
@@ -109,15 +107,13 @@ void PolicyReader::read_cidrs(TableReader& reader, policy::Network& network) {
       reporter_.error(reader.document().inside(*text.node, 0), prefix.error());
     }
   }
-  const auto* node = reader.find("cidrs");
-  if (node != nullptr && node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), "'cidrs' is an empty list",
+  if (reader.is_empty_list("cidrs")) {
+    reporter_.error(reader.document().at(*reader.find("cidrs")), "'cidrs' is an empty list",
                     "add addresses or remove the key");
   }
 }
 
-void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network) {
-  const auto* node = reader.find("names");
+void PolicyReader::read_dns_names(const TableReader& reader, policy::Network& network) {
   for (const Text& text : reader.list("names")) {
     std::string name = lower_case(text.value);
     if (name.ends_with('.')) {
@@ -133,11 +129,8 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
       network.names.push_back(std::move(name));
     }
   }
-  if (node == nullptr) {
-    return;
-  }
-  if (node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), "'names' is an empty list",
+  if (reader.is_empty_list("names")) {
+    reporter_.error(reader.document().at(*reader.find("names")), "'names' is an empty list",
                     "add names or remove the key");
   }
 }

@@ -3,7 +3,7 @@
 
 #include "policy_reader.hpp"
 #include "test_runner.hpp"
-#include "trireme/credentials/crypto.hpp"
+#include "trireme/config/file_set.hpp"
 
 namespace trireme::config {
 namespace {
@@ -18,13 +18,12 @@ std::vector<Document> parse_documents(const std::vector<Source>& sources, Report
   return documents;
 }
 
-/// SHA-256 of, for each file: its name, a line feed, its size in bytes, a line feed, its content.
-credentials::Digest digest_of(const std::vector<Source>& sources) {
-  std::string text;
-  for (const Source& source : sources) {
-    text += source.file + "\n" + std::to_string(source.content.size()) + "\n" + source.content;
+void warn_of_findings(const Parsed& parsed, Reporter& reporter) {
+  for (const policy::Finding& finding : policy::lint(parsed.policy, labels_of(parsed.host))) {
+    if (policy::warns_at_load(finding.kind)) {
+      reporter.warn(finding);
+    }
   }
-  return credentials::sha256({{reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}});
 }
 
 }  // namespace
@@ -33,14 +32,21 @@ Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source
                      Reporter& reporter) {
   Parsed parsed;
   const std::size_t errors = reporter.errors();
-  PolicyReader(parsed.policy, reporter).read(parse_documents(policy, reporter));
+  PolicyReader policy_reader(parsed.policy, reporter);
+  policy_reader.read(parse_documents(policy, reporter));
   parsed.policy.digest = digest_of(policy);
-  if (reporter.errors() == errors) {
+  parsed.port_forms = policy_reader.port_forms();
+  const bool policy_is_valid = reporter.errors() == errors;
+  if (policy_is_valid) {
     run_tests(parsed.policy, reporter);
   }
   IdentityReader reader(parsed.host, reporter);
   reader.read(parse_documents(identity, reporter));
   parsed.trust_files = reader.trust_files();
+  parsed.host.digest = digest_of(identity);
+  if (policy_is_valid) {
+    warn_of_findings(parsed, reporter);
+  }
   return parsed;
 }
 
@@ -63,7 +69,8 @@ Configuration parse(const std::vector<Source>& policy, const std::vector<Source>
           reporter.take(file_names(policy, identity)),
           policy,
           identity,
-          std::move(parsed.trust_files)};
+          std::move(parsed.trust_files),
+          std::move(parsed.port_forms)};
 }
 
 }  // namespace trireme::config

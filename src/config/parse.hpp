@@ -13,9 +13,14 @@ struct Parsed {
   policy::Policy policy;
   Host host;
   std::vector<TrustFile> trust_files;
+  std::vector<policy::Finding> port_forms;
 };
 
-/// Reads both sets of sources. Runs the [[test]] entries if the policy has no errors.
+/// The labels that identity files give to workloads, or let users give.
+[[nodiscard]] policy::Vocabulary labels_of(const Host& host);
+
+/// Reads both sets of sources. Runs the [[test]] entries, and warns of what policy::lint() finds,
+/// if the policy has no errors.
 [[nodiscard]] Parsed parse_sources(const std::vector<Source>& policy,
                                    const std::vector<Source>& identity, Reporter& reporter);
 

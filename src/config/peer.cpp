@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/config/peer.hpp"
 
-#include <fmt/format.h>
-
 #include <set>
 
 #include "peer_reader.hpp"
-#include "trireme/policy/names.hpp"
 #include "trireme/policy/samples.hpp"
+#include "trireme/policy/selector.hpp"
 #include "words.hpp"
 
 namespace trireme::config {
@@ -21,35 +19,18 @@ NetworkIndex index_of(const policy::Policy& policy) {
   return index;
 }
 
-Result<policy::TestPeer> parse_labels(std::string_view text) {
-  policy::LabelSet labels;
-  for (const std::string_view part : split_at_commas(text)) {
-    auto label = policy::parse_label(part);
-    if (!label) {
-      return tl::unexpected(label.error());
-    }
-    if (labels.find(label->key) != nullptr) {
-      return fail(fmt::format("label '{}' is given twice", label->key));
-    }
-    if (auto status = labels.set(label->key, label->value); !status) {
-      return tl::unexpected(status.error());
-    }
-  }
-  return policy::TestPeer{std::move(labels), std::nullopt};
-}
-
 /// A loopback address can only belong to this host.
 policy::Endpoint::Kind at(const policy::Address& address) {
   return address.is_loopback() ? policy::Endpoint::Kind::host : policy::Endpoint::Kind::world;
 }
 
-Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
+Ends network_endpoints(const policy::Policy& policy, const policy::NameIndex& names,
+                       std::size_t index) {
   Ends ends;
   for (const policy::Address& address : policy::samples(policy, index)) {
     ends.list.push_back({at(address), nullptr, 0, address});
   }
   std::set<std::vector<std::size_t>> seen;
-  const policy::NameIndex names(policy);
   for (const std::string& name : policy.networks.at(index).names) {
     auto named = std::make_shared<const std::vector<std::size_t>>(names.match(name));
     if (seen.insert(*named).second) {
@@ -63,13 +44,18 @@ Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
 }  // namespace
 
 Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Policy& policy) {
+  return parse_test_peer(text, index_of(policy), true);
+}
+
+Result<policy::TestPeer> parse_test_peer(std::string_view text, const NetworkIndex& networks,
+                                         bool suggests) {
   const std::string_view trimmed = trim(text);
   if (trimmed.empty()) {
     return fail("this endpoint is empty",
                 "write labels as app=web,env=prod, or @host, @world, @NETWORK, or an address");
   }
   if (trimmed.starts_with('@')) {
-    auto entity = parse_entity(trimmed, index_of(policy));
+    auto entity = parse_entity(trimmed, networks, suggests);
     return entity ? Result<policy::TestPeer>(policy::TestPeer{*entity, std::nullopt})
                   : tl::unexpected(entity.error());
   }
@@ -78,12 +64,9 @@ Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Po
       return policy::TestPeer{policy::Entity{policy::Entity::Kind::world, 0}, *address};
     }
   }
-  return parse_labels(trimmed);
-}
-
-Result<policy::PortRange> parse_port_range(std::string_view text) {
-  auto ports = parse_ports(text);
-  return ports ? Result<policy::PortRange>(*ports) : tl::unexpected(ports.error().error);
+  auto labels = policy::parse_labels(trimmed);
+  return labels ? Result<policy::TestPeer>(policy::TestPeer{std::move(*labels), std::nullopt})
+                : tl::unexpected(labels.error());
 }
 
 std::string text(const policy::Policy& policy, const policy::TestPeer& peer) {
@@ -100,14 +83,15 @@ std::string text(const policy::Policy& policy, const policy::TestPeer& peer) {
   return entity.kind == policy::Entity::Kind::host ? "@host" : "@world";
 }
 
-Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload) {
+Ends endpoints(const policy::Policy& policy, const policy::NameIndex& names,
+               const policy::TestPeer& peer, std::uint64_t workload) {
   using Kind = policy::Endpoint::Kind;
   if (const auto* labels = std::get_if<policy::LabelSet>(&peer.peer)) {
     return {.list = {{Kind::workload, labels, workload, std::nullopt}}};
   }
   const auto& entity = std::get<policy::Entity>(peer.peer);
   if (entity.kind == policy::Entity::Kind::network) {
-    return network_endpoints(policy, entity.network);
+    return network_endpoints(policy, names, entity.network);
   }
   if (peer.address) {
     return {.list = {{at(*peer.address), nullptr, 0, peer.address}}};

@@ -30,6 +30,10 @@ std::string protocol_hint(std::string_view text) {
   }
   const std::size_t end = text.find_first_of("/:., ");
   const std::string_view name = text.substr(0, end);
+  if (const std::string_view last = end == std::string_view::npos ? "" : text.substr(end + 1);
+      last == "tcp" || last == "udp") {
+    return fmt::format("did you mean '{}/{}'?", last, name);
+  }
   // Do not suggest the protocol without the port: it would match all ports.
   if (const auto near = nearest(std::string(name), {"tcp", "udp"});
       !near.empty() && end != std::string_view::npos && end + 1 < text.size()) {
@@ -57,7 +61,8 @@ std::vector<std::string> entity_names(const NetworkIndex& networks) {
 
 }  // namespace
 
-Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& networks) {
+Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& networks,
+                                    bool suggests) {
   if (text == "@host") {
     return policy::Entity{policy::Entity::Kind::host, 0};
   }
@@ -71,22 +76,30 @@ Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& n
     return fail(fmt::format("an entity must be a string of its own, not part of '{}'", text),
                 "write several peers as a list: [\"@host\", \"app=web\"]");
   }
+  std::string define = fmt::format("define it: [[network]] name = \"{}\"", text.substr(1));
   return fail(fmt::format("unknown network '{}'", text),
-              did_you_mean(text, entity_names(networks),
-                           fmt::format("define it: [[network]] name = \"{}\"", text.substr(1))));
+              suggests ? did_you_mean(text, entity_names(networks), std::move(define)) : define);
 }
 
 std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& text,
                                       const NetworkIndex& networks) {
   const std::string_view trimmed = trim(text.value);
   if (trimmed.starts_with('@')) {
-    auto entity = parse_entity(trimmed, networks);
+    auto entity = parse_entity(trimmed, networks, reader.reporter().suggests());
     if (!entity) {
       const auto offset = static_cast<std::size_t>(trimmed.data() - text.value.data());
       reader.reporter().error(reader.document().inside(*text.node, offset), entity.error());
       return std::nullopt;
     }
     return *entity;
+  }
+  // An IPv4 address could be a label key, so that it is a warning of lint.
+  if (trimmed.find(':') != std::string_view::npos && policy::Prefix::parse(trimmed)) {
+    reader.error(text, fmt::format("'{}' is an address, not a selector", trimmed),
+                 fmt::format("define a [[network]] with name = \"NAME\" and cidrs = [\"{}\"], and "
+                             "write \"@NAME\"",
+                             trimmed));
+    return std::nullopt;
   }
   auto selector = policy::Selector::parse(text.value);
   if (!selector) {
@@ -148,7 +161,7 @@ std::string ports_text(const policy::PortRange& ports) {
   if (protocol == std::end(kProtocols)) {
     return fmt::format("protocol {}", ports.protocol);
   }
-  if (!protocol->has_ports || (ports.first == 0 && ports.last == 65535)) {
+  if (!protocol->has_ports || (ports.first <= 1 && ports.last == 65535)) {
     return std::string(protocol->name);
   }
   return ports.first == ports.last

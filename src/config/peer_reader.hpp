@@ -14,9 +14,14 @@ namespace trireme::config {
 /// Maps a network name to its index in Policy::networks.
 using NetworkIndex = std::map<std::string, std::size_t, std::less<>>;
 
-/// Parses "@host", "@world" or "@NAME"; `text` includes the '@'.
+/// Parses "@host", "@world" or "@NAME"; `text` includes the '@'. `suggests`: whether the error
+/// about an unknown network names the one with the most similar name, for which all are compared.
 [[nodiscard]] Result<policy::Entity> parse_entity(std::string_view text,
-                                                  const NetworkIndex& networks);
+                                                  const NetworkIndex& networks, bool suggests);
+
+/// Like parse_test_peer() of peer.hpp, with the networks of the policy.
+[[nodiscard]] Result<policy::TestPeer> parse_test_peer(std::string_view text,
+                                                       const NetworkIndex& networks, bool suggests);
 
 /// Parses a selector or an entity. Reports an error and returns nullopt if it is neither.
 [[nodiscard]] std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& text,

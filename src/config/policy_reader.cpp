@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "trireme/config/peer.hpp"
 #include "words.hpp"
 
 namespace trireme::config {
@@ -13,8 +12,8 @@ namespace {
 
 using policy::Rule;
 
-const std::vector<std::pair<std::string, policy::Mode>> kModes = {
-    {"enforce", policy::Mode::enforce}, {"audit", policy::Mode::audit}};
+/// In the order of the words in shape.cpp.
+const std::vector<policy::Mode> kModes = {policy::Mode::enforce, policy::Mode::audit};
 
 bool all_entities(const std::vector<policy::Peer>& peers) {
   return std::all_of(peers.begin(), peers.end(), [](const policy::Peer& peer) {
@@ -24,59 +23,44 @@ bool all_entities(const std::vector<policy::Peer>& peers) {
 
 }  // namespace
 
-bool claim_section(TableReader& section, const std::string& name,
-                   std::map<std::string, policy::SourceLocation>& places) {
-  const auto [place, first] = places.emplace(name, section.where());
-  if (!first) {
-    section.error(fmt::format("[{}] is defined twice (first at {})", name, place->second.text()),
-                  "keep one: precedence by file name is not supported");
-  }
-  return first;
-}
-
 void PolicyReader::read(const std::vector<Document>& documents) {
+  MergedSection defaults(policy_shape(), "defaults");
+  std::vector<TableReader> files;
   for (const Document& document : documents) {
-    TableReader top(document, document.root(), "", reporter_);
-    read_defaults(top);
-    for (auto& entry : top.entries("network")) {
-      read_network(std::move(entry));
+    const TableReader& top =
+        files.emplace_back(document, policy_shape(), identity_shape(), reporter_);
+    defaults.add(top);
+    for (const TableReader& entry : top.entries("network")) {
+      read_network(entry);
     }
-    (void)top.find("allow");
-    (void)top.find("deny");
-    (void)top.find("test");
-    top.finish({"host", "trust", "docker", "unit", "launch", "metrics"}, "identity.toml");
   }
-  for (const Document& document : documents) {
-    TableReader top(document, document.root(), "", reporter_);
-    for (auto& entry : top.entries("allow")) {
-      read_rule(std::move(entry), Rule::Action::allow);
+  read_defaults(defaults);
+  for (const TableReader& top : files) {
+    for (const TableReader& entry : top.entries("allow")) {
+      read_rule(entry, Rule::Action::allow);
     }
-    for (auto& entry : top.entries("deny")) {
-      read_rule(std::move(entry), Rule::Action::deny);
+    for (const TableReader& entry : top.entries("deny")) {
+      read_rule(entry, Rule::Action::deny);
     }
-    for (auto& entry : top.entries("test")) {
-      read_test(std::move(entry));
+    for (const TableReader& entry : top.entries("test")) {
+      read_test(entry);
     }
   }
 }
 
-void PolicyReader::read_defaults(TableReader& top) {
+void PolicyReader::read_defaults(const MergedSection& section) {
   using policy::Baseline;
   using policy::Refuse;
-  auto section = top.section("defaults");
-  if (!section || !claim_section(*section, "defaults", section_places_)) {
+  if (section.empty()) {
     return;
   }
-  section->choice<policy::Mode>("mode", kModes, policy_.mode);
-  section->choice<Baseline>("baseline",
-                            {{"same-labels", Baseline::same_labels},
-                             {"any-common-label", Baseline::any_common_label},
-                             {"none", Baseline::none}},
-                            policy_.baseline);
-  section->choice<Refuse>("refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}},
-                          policy_.refuse);
-  policy_.tell_peers = section->boolean("tell_peers").value_or(true);
-  section->finish();
+  section.at("mode").choice<policy::Mode>("mode", kModes, policy_.mode);
+  section.at("baseline")
+      .choice<Baseline>("baseline",
+                        {Baseline::same_labels, Baseline::any_common_label, Baseline::none},
+                        policy_.baseline);
+  section.at("refuse").choice<Refuse>("refuse", {Refuse::reject, Refuse::drop}, policy_.refuse);
+  policy_.tell_peers = section.at("tell_peers").boolean("tell_peers").value_or(true);
 }
 
 bool PolicyReader::bounded(std::size_t count, std::string_view what, const TableReader& reader) {
@@ -87,11 +71,10 @@ bool PolicyReader::bounded(std::size_t count, std::string_view what, const Table
   return count < kMaxEntries;
 }
 
-void PolicyReader::read_rule(TableReader reader, Rule::Action action) {
+void PolicyReader::read_rule(const TableReader& reader, Rule::Action action) {
   Rule rule;
   rule.action = action;
   rule.where = reader.where();
-  reader.knows({"name", "from", "to", "ports", "log", "mode"});
   const std::size_t errors = reporter_.errors();
   read_rule_name(reader, rule);
   rule.from = read_peers(reader, "from");
@@ -99,8 +82,8 @@ void PolicyReader::read_rule(TableReader reader, Rule::Action action) {
   read_rule_ports(reader, rule);
   rule.log = reader.boolean("log").value_or(false);
   reader.choice<policy::Mode>("mode", kModes, rule.mode);
-  reader.finish();
-  if (reporter_.errors() == errors) {
+  rule.until = reader.time("until");
+  if (reader.is_sound() && reporter_.errors() == errors) {
     check_rule(reader, rule);
   }
   if (bounded(policy_.rules.size(), "rules", reader)) {
@@ -108,7 +91,7 @@ void PolicyReader::read_rule(TableReader reader, Rule::Action action) {
   }
 }
 
-void PolicyReader::read_rule_name(TableReader& reader, Rule& rule) {
+void PolicyReader::read_rule_name(const TableReader& reader, Rule& rule) {
   const auto name = reader.name("name");
   if (!name) {
     return;
@@ -123,17 +106,15 @@ void PolicyReader::read_rule_name(TableReader& reader, Rule& rule) {
   }
 }
 
-std::vector<policy::Peer> PolicyReader::read_peers(TableReader& reader, std::string_view side) {
-  const std::vector<Text> texts = reader.text_or_list(side);
+std::vector<policy::Peer> PolicyReader::read_peers(const TableReader& reader,
+                                                   std::string_view side) {
+  const std::vector<Text> texts = reader.list(side);
   if (reader.lacks(side)) {
     reader.error(fmt::format("this rule has no '{}'", side),
                  fmt::format("{} = \"*\" matches every workload", side));
   }
-  if (!reader.has(side)) {
-    return {};
-  }
-  if (const auto* node = reader.find(side); node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node),
+  if (reader.is_empty_list(side)) {
+    reporter_.error(reader.document().at(*reader.find(side)),
                     fmt::format("'{}' is an empty list, which matches nothing", side),
                     "\"*\" matches every workload");
   }
@@ -146,16 +127,22 @@ std::vector<policy::Peer> PolicyReader::read_peers(TableReader& reader, std::str
   return peers;
 }
 
-void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
-  const std::vector<Text> texts = reader.text_or_list("ports");
-  const auto* node = reader.find("ports");
-  if (node != nullptr && node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), "'ports' is an empty list, which matches nothing",
+void PolicyReader::read_rule_ports(const TableReader& reader, Rule& rule) {
+  if (reader.is_empty_list("ports")) {
+    reporter_.error(reader.document().at(*reader.find("ports")),
+                    "'ports' is an empty list, which matches nothing",
                     "remove it to match every port");
   }
-  for (const Text& text : texts) {
-    if (auto ports = read_ports(reader, text)) {
-      rule.ports.push_back(*ports);
+  for (const Text& text : reader.list("ports")) {
+    const auto ports = read_ports(reader, text);
+    if (!ports) {
+      continue;
+    }
+    rule.ports.push_back(*ports);
+    if (const std::string usual = ports_text(*ports); usual != text.value) {
+      port_forms_.push_back({policy::Finding::Kind::ports, reader.where(text),
+                             fmt::format("'{}' is another form of '{}'", text.value, usual),
+                             fmt::format("write \"{}\"", usual)});
     }
   }
 }
@@ -191,7 +178,7 @@ void PolicyReader::check_rule_networks(const Rule& rule) {
   }
 }
 
-std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader,
+std::optional<policy::TestPeer> PolicyReader::read_test_peer(const TableReader& reader,
                                                              std::string_view side) {
   if (reader.lacks(side)) {
     reader.error(fmt::format("this test has no '{}'", side),
@@ -201,7 +188,7 @@ std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader
     return std::nullopt;
   }
   const std::size_t errors = reporter_.errors();
-  if (reader.table(side)) {
+  if (reader.is_table(side)) {
     policy::TestPeer peer{reader.labels(side), std::nullopt};
     return reporter_.errors() == errors ? std::optional(std::move(peer)) : std::nullopt;
   }
@@ -209,7 +196,7 @@ std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader
   if (!written) {
     return std::nullopt;
   }
-  auto peer = parse_test_peer(written->value, policy_);
+  auto peer = parse_test_peer(written->value, networks_, reporter_.suggests());
   if (!peer) {
     reporter_.error(reader.where(*written), peer.error());
     return std::nullopt;
@@ -217,22 +204,20 @@ std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader
   return std::move(*peer);
 }
 
-void PolicyReader::read_test(TableReader reader) {
+void PolicyReader::read_test(const TableReader& reader) {
   policy::PolicyTest test;
   test.where = reader.where();
-  reader.knows({"from", "to", "port", "expect"});
   auto from = read_test_peer(reader, "from");
   auto to = read_test_peer(reader, "to");
   const std::size_t errors = reporter_.errors();
   if (const auto port = reader.text("port")) {
     test.port = read_ports(reader, *port);
   }
-  reader.choice<bool>("expect", {{"allow", true}, {"deny", false}}, test.expect_allow);
+  reader.choice<bool>("expect", {true, false}, test.expect_allow);
   if (reader.lacks("expect")) {
     reader.error("this test has no 'expect'", "add expect = \"allow\" or expect = \"deny\"");
   }
-  reader.finish();
-  if (!from || !to || reporter_.errors() != errors) {
+  if (!from || !to || !reader.is_sound() || reporter_.errors() != errors) {
     return;
   }
   if (std::holds_alternative<policy::Entity>(from->peer) &&

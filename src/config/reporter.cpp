@@ -25,7 +25,6 @@ bool Configuration::valid() const {
 }
 
 void Reporter::error(policy::SourceLocation where, std::string message, std::string hint) {
-  ++errors_;
   add({Diagnostic::Severity::error, std::move(where), std::move(message), std::move(hint)});
 }
 
@@ -33,9 +32,15 @@ void Reporter::warn(policy::SourceLocation where, std::string message, std::stri
   add({Diagnostic::Severity::warning, std::move(where), std::move(message), std::move(hint)});
 }
 
+void Reporter::warn(const policy::Finding& finding) {
+  add({Diagnostic::Severity::warning, finding.where, finding.message, finding.hint,
+       policy::text(finding.kind)});
+}
+
 void Reporter::add(Diagnostic diagnostic) {
-  diagnostic.message = printable(std::move(diagnostic.message));
-  diagnostic.hint = printable(std::move(diagnostic.hint));
+  errors_ += diagnostic.severity == Diagnostic::Severity::error ? 1U : 0U;
+  diagnostic.message = without_middle(printable(std::move(diagnostic.message)));
+  diagnostic.hint = without_middle(printable(std::move(diagnostic.hint)));
   // Keep the first error even after kMaxKept warnings, because valid() searches for it.
   const bool first_error = diagnostic.severity == Diagnostic::Severity::error && errors_ == 1;
   if (diagnostics_.size() < kMaxKept || first_error) {

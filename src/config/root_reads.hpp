@@ -12,4 +12,8 @@ namespace trireme::config {
 /// The hint of the error for such a file.
 [[nodiscard]] std::string mode_hint(const std::string& path);
 
+/// Whether the modes of the file and of the directories above it keep it from a root without
+/// CAP_DAC_OVERRIDE. For users who cannot try it. False if this user cannot find out.
+[[nodiscard]] bool modes_keep_from_root(const std::string& path);
+
 }  // namespace trireme::config

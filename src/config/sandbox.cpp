@@ -49,6 +49,21 @@ std::string without_prefix(const std::string& path) {
   return path.substr(std::min(path.find_first_not_of("-+"), path.size()));
 }
 
+/// The value of --config-dir in a command line of a unit.
+std::string config_dir_of(const std::vector<std::string>& command) {
+  constexpr std::string_view kOption = "--config-dir";
+  std::string directory = TRIREME_SYSCONFDIR;
+  for (std::size_t i = 0; i < command.size(); ++i) {
+    if (command[i] == kOption && i + 1 < command.size()) {
+      directory = command[++i];
+    } else if (command[i].starts_with(std::string(kOption) + "=")) {
+      directory = command[i].substr(kOption.size() + 1);
+    }
+  }
+  std::erase_if(directory, [](char c) { return c == '"' || c == '\''; });
+  return directory;
+}
+
 bool is_below(const std::string& path, const std::string& directory) {
   return path == directory || (path.starts_with(directory) &&
                                (directory.ends_with('/') || path[directory.size()] == '/'));
@@ -139,7 +154,9 @@ void Sandbox::read(std::string_view text) {
 }
 
 void Sandbox::set(const std::string& key, const std::string& value) {
-  if (key == "ProtectHome") {
+  if (key == "ExecStart") {
+    config_dir_ = config_dir_of(words(value));
+  } else if (key == "ProtectHome") {
     protect_home_ = value.empty() ? "no" : value;
   } else if (key == "PrivateTmp") {
     private_tmp_ = value.empty() ? "no" : value;

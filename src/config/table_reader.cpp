@@ -29,44 +29,207 @@ std::string_view describe(const toml::node& node) {
   }
 }
 
-const toml::node* TableReader::find(std::string_view key) {
-  if (std::find(known_.begin(), known_.end(), key) == known_.end()) {
-    known_.emplace_back(key);
+TableReader::TableReader(const Document& document, const Shape& shape, const Shape& other,
+                         Reporter& reporter)
+    : document_(&document), table_(&document.root()), section_(&shape.top), reporter_(&reporter) {
+  check(&other);
+}
+
+TableReader::TableReader(const Document& document, const toml::table& table, std::string title,
+                         const Section& section, Reporter& reporter)
+    : document_(&document),
+      table_(&table),
+      title_(std::move(title)),
+      section_(&section),
+      reporter_(&reporter) {
+  check(nullptr);
+}
+
+/// Reports unknown keys and values that are not as the section says. `other`: of the file in which
+/// an unknown key may belong.
+void TableReader::check(const Shape* other) {
+  for (const auto& [key, value] : *table_) {
+    const std::string written(key.str());
+    const std::size_t errors = reporter_->errors();
+    if (const Key* known = section_->find(written)) {
+      if (!check_value(*known, value)) {
+        invalid_.insert(written);
+      }
+      if (reporter_->errors() != errors) {
+        flawed_.insert(written);
+        is_sound_ = false;
+      }
+      continue;
+    }
+    is_sound_ = false;
+    const auto names = section_->names();
+    const bool is_elsewhere = other != nullptr && other->top.find(written) != nullptr;
+    reporter_->error(
+        document_->at(key), fmt::format("unknown key '{}'{}", written, in_title()),
+        is_elsewhere
+            ? fmt::format("it belongs in {}", other->file)
+            : did_you_mean(written, names, fmt::format("valid keys: {}", fmt::join(names, ", "))));
   }
-  return table_->get(key);
 }
 
-bool TableReader::lacks(std::string_view key) const {
-  return std::none_of(table_->begin(), table_->end(), [this, key](const auto& item) {
-    const std::string written(item.first.str());
-    const bool unknown = std::find(known_.begin(), known_.end(), written) == known_.end();
-    return written == key || (unknown && nearest(written, known_) == key);
-  });
+bool TableReader::check_value(const Key& key, const toml::node& node) {
+  switch (key.type) {
+    case Key::Type::text:
+      return node.is_string() ||
+             wrong_type(node, key.name, "a string",
+                        node.is_array() || node.is_table() ? "" : "put it in quotes");
+    case Key::Type::word:
+      return check_word(key, node);
+    case Key::Type::boolean:
+      return node.is_boolean() || wrong_type(node, key.name, "true or false",
+                                             node.is_string() ? "remove the quotes" : "");
+    case Key::Type::time:
+      return check_time(key, node);
+    case Key::Type::list:
+    case Key::Type::text_or_list:
+      return check_list(key, node);
+    case Key::Type::labels:
+      return node.is_table() || wrong_type(node, key.name, "a table of labels",
+                                           "write { app = \"web\", env = \"prod\" }");
+    case Key::Type::labels_or_text:
+      return node.is_table() || node.is_string() ||
+             wrong_type(node, key.name, "a string", node.is_array() ? "" : "put it in quotes");
+    case Key::Type::texts:
+      return node.is_table() || wrong_type(node, key.name, "a table of strings",
+                                           "write { app = \"com.docker.compose.project\" }");
+    case Key::Type::section:
+      return node.is_table() ||
+             wrong_type(node, key.name, "a table",
+                        fmt::format("write [{}], with single brackets", key.name));
+    case Key::Type::entries:
+      return check_entries(key, node);
+  }
+  return false;
 }
 
-void TableReader::wrong_type(const toml::node& node, std::string_view key,
+bool TableReader::check_word(const Key& key, const toml::node& node) {
+  const auto* text = node.as_string();
+  if (text == nullptr) {
+    return wrong_type(node, key.name, "a string",
+                      node.is_array() || node.is_table() ? "" : "put it in quotes");
+  }
+  if (std::ranges::find(key.words, text->get()) != key.words.end()) {
+    return true;
+  }
+  reporter_->error(document_->at(node),
+                   fmt::format("unknown value '{}' for '{}'{}", text->get(), key.name, in_title()),
+                   did_you_mean(text->get(), key.words,
+                                fmt::format("use one of: {}", fmt::join(key.words, ", "))));
+  return false;
+}
+
+bool TableReader::check_time(const Key& key, const toml::node& node) {
+  const auto* value = node.as_date_time();
+  const auto complain = [&](std::string_view what, std::string hint) {
+    reporter_->error(document_->at(node), fmt::format("'{}'{} {}", key.name, in_title(), what),
+                     std::move(hint));
+    return false;
+  };
+  if (value == nullptr && (node.is_date() || node.is_time())) {
+    return complain("must be a date and a time", "write 2026-12-01T00:00:00Z");
+  }
+  if (value == nullptr) {
+    return wrong_type(node, key.name, "a date and a time",
+                      node.is_string() ? "remove the quotes: 2026-12-01T00:00:00Z"
+                                       : "write 2026-12-01T00:00:00Z");
+  }
+  if (!value->get().offset) {
+    return complain("has no offset from UTC",
+                    "add it: 2026-12-01T00:00:00Z, or +01:00 instead of Z");
+  }
+  return value->get().time.nanosecond == 0 ||
+         complain("has a fraction of a second", "write whole seconds");
+}
+
+bool TableReader::check_list(const Key& key, const toml::node& node) {
+  const bool may_be_text = key.type == Key::Key::Type::text_or_list;
+  if (may_be_text && node.is_string()) {
+    return true;
+  }
+  const auto* array = node.as_array();
+  if (array == nullptr) {
+    return may_be_text ? wrong_type(node, key.name, "a string or a list of strings")
+                       : wrong_type(node, key.name, "a list of strings",
+                                    node.is_string() ? "put it in brackets: [\"…\"]" : "");
+  }
+  for (const toml::node& element : *array) {
+    if (!element.is_string()) {
+      reporter_->error(document_->at(element),
+                       fmt::format("'{}'{} must contain strings, not {}", key.name, in_title(),
+                                   describe(element)),
+                       "put each element in quotes");
+    }
+  }
+  return true;  // the other elements are read
+}
+
+bool TableReader::check_entries(const Key& key, const toml::node& node) {
+  const std::string title = fmt::format("[[{}]]", key.name);
+  const auto* array = node.as_array();
+  if (array == nullptr) {
+    return wrong_type(node, key.name, "a list of tables",
+                      fmt::format("write {}, with double brackets", title));
+  }
+  for (const toml::node& element : *array) {
+    if (!element.is_table()) {
+      reporter_->error(document_->at(element),
+                       fmt::format("'{}' must contain tables, not {}", key.name, describe(element)),
+                       fmt::format("write {} and the keys below it", title));
+    }
+  }
+  return true;
+}
+
+/// Returns false.
+bool TableReader::wrong_type(const toml::node& node, std::string_view key,
                              std::string_view expected, std::string hint) {
   reporter_->error(
       document_->at(node),
       fmt::format("'{}'{} must be {}, not {}", key, in_title(), expected, describe(node)),
       std::move(hint));
+  return false;
 }
 
-std::optional<Text> TableReader::text(std::string_view key) {
+policy::SourceLocation TableReader::where(std::string_view key) const {
+  const auto found = table_->find(key);
+  return found == table_->end() ? where() : document_->at(found->first);
+}
+
+bool TableReader::lacks(std::string_view key) const {
+  const auto names = section_->names();
+  return std::none_of(table_->begin(), table_->end(), [&](const auto& item) {
+    const std::string written(item.first.str());
+    const bool unknown = section_->find(written) == nullptr;
+    return written == key || (unknown && nearest(written, names) == key);
+  });
+}
+
+bool TableReader::is_empty_list(std::string_view key) const {
   const toml::node* node = find(key);
-  if (node == nullptr) {
-    return std::nullopt;
-  }
-  const auto* string = node->as_string();
-  if (string == nullptr) {
-    wrong_type(*node, key, "a string",
-               node->is_array() || node->is_table() ? "" : "put it in quotes");
-    return std::nullopt;
-  }
-  return Text{string->get(), node};
+  return node != nullptr && node->is_array() && node->as_array()->empty();
 }
 
-std::optional<Text> TableReader::name(std::string_view key) {
+bool TableReader::is_table(std::string_view key) const {
+  const toml::node* node = find(key);
+  return node != nullptr && node->is_table();
+}
+
+const toml::node* TableReader::valid(std::string_view key) const {
+  return invalid_.contains(key) ? nullptr : table_->get(key);
+}
+
+std::optional<Text> TableReader::text(std::string_view key) const {
+  const toml::node* node = valid(key);
+  const auto* string = node == nullptr ? nullptr : node->as_string();
+  return string == nullptr ? std::nullopt : std::optional(Text{string->get(), node});
+}
+
+std::optional<Text> TableReader::name(std::string_view key) const {
   auto written = text(key);
   if (!written) {
     return std::nullopt;
@@ -80,60 +243,53 @@ std::optional<Text> TableReader::name(std::string_view key) {
     error(*written, fmt::format("'{}'{} contains a control character", key, in_title()));
     return std::nullopt;
   }
+  if (const std::size_t longest = section_->find(key)->longest;
+      longest != 0 && written->value.size() > longest) {
+    error(*written, fmt::format("'{}'{} is longer than {} bytes", key, in_title(), longest),
+          "shorten it");
+    return std::nullopt;
+  }
   return written;
 }
 
-std::optional<bool> TableReader::boolean(std::string_view key) {
-  const toml::node* node = find(key);
+std::optional<bool> TableReader::boolean(std::string_view key) const {
+  const toml::node* node = valid(key);
+  return node == nullptr ? std::nullopt : std::optional(node->as_boolean()->get());
+}
+
+std::optional<std::chrono::sys_seconds> TableReader::time(std::string_view key) const {
+  const toml::node* node = valid(key);
   if (node == nullptr) {
     return std::nullopt;
   }
-  if (const auto* value = node->as_boolean()) {
-    return value->get();
-  }
-  wrong_type(*node, key, "true or false", node->is_string() ? "remove the quotes" : "");
-  return std::nullopt;
+  const toml::date_time& written = node->as_date_time()->get();
+  const std::chrono::year_month_day day{std::chrono::year(written.date.year),
+                                        std::chrono::month(written.date.month),
+                                        std::chrono::day(written.date.day)};
+  return std::chrono::sys_days(day) + std::chrono::hours(written.time.hour) +
+         std::chrono::minutes(written.time.minute) + std::chrono::seconds(written.time.second) -
+         std::chrono::minutes(written.offset->minutes);
 }
 
-std::vector<Text> TableReader::list(std::string_view key) {
-  const toml::node* node = find(key);
-  if (node == nullptr) {
-    return {};
-  }
-  const auto* array = node->as_array();
-  if (array == nullptr) {
-    wrong_type(*node, key, "a list of strings",
-               node->is_string() ? "put it in brackets: [\"…\"]" : "");
-    return {};
-  }
+std::vector<Text> TableReader::list(std::string_view key) const {
+  const toml::node* node = valid(key);
   std::vector<Text> texts;
-  for (const toml::node& element : *array) {
+  if (node == nullptr) {
+    return texts;
+  }
+  if (const auto* string = node->as_string()) {
+    return {{string->get(), node}};
+  }
+  for (const toml::node& element : *node->as_array()) {
     if (const auto* string = element.as_string()) {
       texts.push_back({string->get(), &element});
-    } else {
-      reporter_->error(
-          document_->at(element),
-          fmt::format("'{}'{} must contain strings, not {}", key, in_title(), describe(element)),
-          "put each element in quotes");
     }
   }
   return texts;
 }
 
-std::vector<Text> TableReader::text_or_list(std::string_view key) {
-  const toml::node* node = find(key);
-  if (node == nullptr || node->is_array()) {
-    return list(key);
-  }
-  if (const auto* string = node->as_string()) {
-    return {{string->get(), node}};
-  }
-  wrong_type(*node, key, "a string or a list of strings");
-  return {};
-}
-
 void TableReader::set_label(policy::LabelSet& labels, const toml::key& key,
-                            const toml::node& value) {
+                            const toml::node& value) const {
   if (value.is_table()) {
     reporter_->error(document_->at(key),
                      fmt::format("label '{}' must be a string, not a table", key.str()),
@@ -160,111 +316,69 @@ void TableReader::set_label(policy::LabelSet& labels, const toml::key& key,
   }
 }
 
-policy::LabelSet TableReader::labels(std::string_view key) {
-  const toml::node* node = find(key);
+policy::LabelSet TableReader::labels(std::string_view key) const {
+  const toml::node* node = valid(key);
   policy::LabelSet labels;
   if (node == nullptr) {
     return labels;
   }
-  const auto* table = node->as_table();
-  if (table == nullptr) {
-    wrong_type(*node, key, "a table of labels", "write { app = \"web\", env = \"prod\" }");
-    return labels;
-  }
-  for (const auto& [label_key, value] : *table) {
+  for (const auto& [label_key, value] : *node->as_table()) {
     set_label(labels, label_key, value);
   }
   return labels;
 }
 
-std::vector<std::pair<std::string, Text>> TableReader::texts(std::string_view key) {
-  const toml::node* node = find(key);
+std::vector<std::pair<std::string, Text>> TableReader::texts(std::string_view key) const {
+  const toml::node* node = valid(key);
   std::vector<std::pair<std::string, Text>> texts;
   if (node == nullptr) {
     return texts;
   }
-  const auto* table = node->as_table();
-  if (table == nullptr) {
-    wrong_type(*node, key, "a table of strings", "write { app = \"com.docker.compose.project\" }");
-    return texts;
-  }
-  for (const auto& [name, value] : *table) {
+  for (const auto& [name, value] : *node->as_table()) {
     if (const auto text = value.value_exact<std::string>()) {
       texts.emplace_back(std::string(name.str()), Text{*text, &value});
     } else {
-      wrong_type(value, name.str(), "a string");
+      reporter_->error(
+          document_->at(value),
+          fmt::format("'{}'{} must be a string, not {}", name.str(), in_title(), describe(value)),
+          value.is_table() ? "quote a key that contains dots: \"app.kubernetes.io/name\" = \"…\""
+                           : "put it in quotes");
     }
   }
   return texts;
 }
 
-std::optional<TableReader> TableReader::section(std::string_view key) {
-  const toml::node* node = find(key);
+std::optional<TableReader> TableReader::section(std::string_view key) const {
+  const toml::node* node = valid(key);
   if (node == nullptr) {
     return std::nullopt;
   }
-  if (const auto* table = node->as_table()) {
-    return TableReader(*document_, *table, fmt::format("[{}]", key), *reporter_);
-  }
-  wrong_type(*node, key, "a table", fmt::format("write [{}], with single brackets", key));
-  return std::nullopt;
+  return TableReader(*document_, *node->as_table(), fmt::format("[{}]", key),
+                     *section_->find(key)->section, *reporter_);
 }
 
-std::vector<TableReader> TableReader::entries(std::string_view key) {
-  const toml::node* node = find(key);
-  if (node == nullptr) {
-    return {};
-  }
-  const std::string title = fmt::format("[[{}]]", key);
-  const auto* array = node->as_array();
-  if (array == nullptr) {
-    wrong_type(*node, key, "a list of tables",
-               fmt::format("write {}, with double brackets", title));
-    return {};
-  }
+std::vector<TableReader> TableReader::entries(std::string_view key) const {
+  const toml::node* node = valid(key);
   std::vector<TableReader> readers;
-  for (const toml::node& element : *array) {
+  if (node == nullptr) {
+    return readers;
+  }
+  for (const toml::node& element : *node->as_array()) {
     if (const auto* table = element.as_table()) {
-      readers.emplace_back(*document_, *table, title, *reporter_);
-    } else {
-      reporter_->error(document_->at(element),
-                       fmt::format("'{}' must contain tables, not {}", key, describe(element)),
-                       fmt::format("write {} and the keys below it", title));
+      readers.push_back(TableReader(*document_, *table, fmt::format("[[{}]]", key),
+                                    *section_->find(key)->section, *reporter_));
     }
   }
   return readers;
 }
 
-std::optional<TableReader> TableReader::table(std::string_view key) {
-  const toml::node* node = table_->get(key);
-  const auto* table = node == nullptr ? nullptr : node->as_table();
-  return table == nullptr ? std::nullopt
-                          : std::optional(TableReader(*document_, *table, title_, *reporter_));
-}
-
-void TableReader::unknown_word(std::string_view key, const Text& written,
-                               const std::vector<std::string>& known) {
-  const std::string all = fmt::format("use one of: {}", fmt::join(known, ", "));
-  error(written, fmt::format("unknown value '{}' for '{}'{}", written.value, key, in_title()),
-        did_you_mean(written.value, known, all));
-}
-
-void TableReader::finish(const std::vector<std::string>& elsewhere,
-                         std::string_view elsewhere_file) {
-  for (const auto& [key, value] : *table_) {
-    const std::string written(key.str());
-    if (std::find(known_.begin(), known_.end(), written) != known_.end()) {
-      continue;
-    }
-    std::string hint;
-    if (std::find(elsewhere.begin(), elsewhere.end(), written) != elsewhere.end()) {
-      hint = fmt::format("it belongs in {}", elsewhere_file);
-    } else {
-      hint = did_you_mean(written, known_, fmt::format("valid keys: {}", fmt::join(known_, ", ")));
-    }
-    reporter_->error(document_->at(key), fmt::format("unknown key '{}'{}", written, in_title()),
-                     std::move(hint));
+std::optional<std::size_t> TableReader::word(std::string_view key) const {
+  const auto written = text(key);
+  if (!written) {
+    return std::nullopt;
   }
+  const auto& words = section_->find(key)->words;
+  return static_cast<std::size_t>(std::ranges::find(words, written->value) - words.begin());
 }
 
 }  // namespace trireme::config

@@ -69,19 +69,16 @@ std::vector<PortRange> questions(const policy::PolicyTest& test, const Policy& p
   return questions;
 }
 
-// A copy of the policy with only the rules that match this pair of endpoints, so that the cost of a
-// test does not grow with the number of unrelated rules.
-Policy narrowed(const Policy& policy, const Endpoint& from, const Endpoint& to) {
+// Reduces `narrow`, a copy of the policy, to the rules that match this pair of endpoints, so that
+// the cost of a test does not grow with the number of unrelated rules.
+void narrow_to(Policy& narrow, const Policy& policy, const Endpoint& from, const Endpoint& to) {
   const auto any = [&policy](const std::vector<policy::Peer>& peers, const Endpoint& end) {
     return std::any_of(peers.begin(), peers.end(),
                        [&](const policy::Peer& peer) { return covers(policy, peer, end); });
   };
-  Policy narrow;
-  narrow.baseline = policy.baseline;
-  narrow.networks = policy.networks;
+  narrow.rules.clear();
   std::copy_if(policy.rules.begin(), policy.rules.end(), std::back_inserter(narrow.rules),
                [&](const policy::Rule& rule) { return any(rule.from, from) && any(rule.to, to); });
-  return narrow;
 }
 
 std::string why(const Decision& decision) {
@@ -107,9 +104,10 @@ std::string end_text(const Policy& policy, const policy::TestPeer& peer, const E
 }
 
 // The failure message of the test for this pair of endpoints; nullopt if the test passes.
-std::optional<std::string> find_failure(const Policy& policy, const policy::PolicyTest& test,
-                                        const Endpoint& from, const Endpoint& to) {
-  const Policy narrow = narrowed(policy, from, to);
+std::optional<std::string> find_failure(Policy& narrow, const Policy& policy,
+                                        const policy::PolicyTest& test, const Endpoint& from,
+                                        const Endpoint& to) {
+  narrow_to(narrow, policy, from, to);
   for (const PortRange& question : questions(test, narrow)) {
     const Decision decision = evaluate(narrow, from, to, question.protocol, question.first);
     const bool passes = decision.verdict != policy::Verdict::deny;
@@ -123,12 +121,13 @@ std::optional<std::string> find_failure(const Policy& policy, const policy::Poli
   return std::nullopt;
 }
 
-void run_test(const Policy& policy, const policy::PolicyTest& test, Reporter& reporter) {
-  const Ends sources = endpoints(policy, test.from, 1);
-  const Ends destinations = endpoints(policy, test.to, 2);
+void run_test(Policy& narrow, const Policy& policy, const policy::NameIndex& names,
+              const policy::PolicyTest& test, Reporter& reporter) {
+  const Ends sources = endpoints(policy, names, test.from, 1);
+  const Ends destinations = endpoints(policy, names, test.to, 2);
   for (const Endpoint& from : sources.list) {
     for (const Endpoint& to : destinations.list) {
-      if (auto failure = find_failure(policy, test, from, to)) {
+      if (auto failure = find_failure(narrow, policy, test, from, to)) {
         reporter.error(test.where, std::move(*failure),
                        test.port ? "" : "a test without 'port' covers every protocol and port");
         return;
@@ -140,8 +139,12 @@ void run_test(const Policy& policy, const policy::PolicyTest& test, Reporter& re
 }  // namespace
 
 void run_tests(const Policy& policy, Reporter& reporter) {
+  Policy narrow;
+  narrow.baseline = policy.baseline;
+  narrow.networks = policy.networks;
+  const policy::NameIndex names(policy);
   for (const auto& test : policy.tests) {
-    run_test(policy, test, reporter);
+    run_test(narrow, policy, names, test, reporter);
   }
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trust_files.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 
 #include "root_reads.hpp"
@@ -26,8 +28,9 @@ std::string user_name(uid_t uid) {
 
 // A key that another user can read is not secret, and one that another user can write is not ours.
 void check_secret(const TrustFile& file, const std::string& path, const struct stat& status,
-                  Reporter& reporter) {
-  if (status.st_uid != 0 && status.st_uid != ::geteuid()) {
+                  KeyFiles keys, Reporter& reporter) {
+  const uid_t daemon = keys == KeyFiles::for_root ? 0 : ::geteuid();
+  if (status.st_uid != 0 && status.st_uid != daemon) {
     reporter.error(file.where,
                    fmt::format("'{}' contains a secret and is owned by user {}", path,
                                user_name(status.st_uid)),
@@ -48,10 +51,17 @@ void check_secret(const TrustFile& file, const std::string& path, const struct s
   }
 }
 
+bool is_denied_to_us(const std::string& path) {
+  return ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0 && errno == EACCES;
+}
+
 void report_unreadable(const TrustFile& file, const std::string& path, const Error& error,
                        KeyFiles keys, Reporter& reporter) {
-  if (keys == KeyFiles::optional) {
-    reporter.warn(file.where, error.message, "the files of [trust] are not checked");
+  const bool is_for_others = keys == KeyFiles::for_root && is_denied_to_us(path);
+  if (keys == KeyFiles::optional || is_for_others) {
+    reporter.warn(file.where, error.message,
+                  is_for_others ? "run as root to check the files of [trust]"
+                                : "the files of [trust] are not checked");
   } else {
     reporter.error(file.where, error.message, kept_from_root(path) ? mode_hint(path) : error.hint);
   }
@@ -70,7 +80,7 @@ std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, cons
     return std::nullopt;
   }
   if (file.role == Role::key || file.role == Role::psk) {
-    check_secret(file, path, status, reporter);
+    check_secret(file, path, status, keys, reporter);
   }
   auto content = read_file(path, kMaxTrustFileBytes);
   if (!content) {

@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 
 #include "identity_reader.hpp"
-#include "policy_reader.hpp"
 
 namespace trireme::config {
 
-std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key,
+std::string IdentityReader::read_trust_file(const TableReader& section, std::string_view key,
                                             TrustFile::Role role) {
   const auto path = section.name(key);
   if (!path) {
@@ -17,11 +16,11 @@ std::string IdentityReader::read_trust_file(TableReader& section, std::string_vi
   return path->value;
 }
 
-std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
+std::vector<std::string> IdentityReader::read_trust_files(const TableReader& section,
                                                           std::string_view key,
                                                           TrustFile::Role role) {
   std::vector<std::string> paths;
-  for (const Text& text : section.text_or_list(key)) {
+  for (const Text& text : section.list(key)) {
     if (text.value.empty() || !policy::is_printable(text.value)) {
       section.error(
           text, fmt::format("'{}' in [trust] contains a path that is empty or not printable", key));
@@ -33,32 +32,31 @@ std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
   return paths;
 }
 
-void IdentityReader::read_trust(TableReader& top) {
-  auto section = top.section("trust");
-  if (!section || !claim_section(*section, "trust", section_places_)) {
+void IdentityReader::read_trust(const MergedSection& section) {
+  if (section.empty()) {
     return;
   }
   config::TrustSettings& trust = host_.trust;
-  trust.certificate = read_trust_file(*section, "certificate", TrustFile::Role::certificate);
-  trust.key = read_trust_file(*section, "key", TrustFile::Role::key);
-  trust.ca = read_trust_files(*section, "ca", TrustFile::Role::authority);
-  trust.revoked = read_trust_files(*section, "revoked", TrustFile::Role::revoked);
-  trust.psk_file = read_trust_file(*section, "psk_file", TrustFile::Role::psk);
-  section->finish();
-  check_trust(*section);
+  trust.certificate =
+      read_trust_file(section.at("certificate"), "certificate", TrustFile::Role::certificate);
+  trust.key = read_trust_file(section.at("key"), "key", TrustFile::Role::key);
+  trust.ca = read_trust_files(section.at("ca"), "ca", TrustFile::Role::authority);
+  trust.revoked = read_trust_files(section.at("revoked"), "revoked", TrustFile::Role::revoked);
+  trust.psk_file = read_trust_file(section.at("psk_file"), "psk_file", TrustFile::Role::psk);
+  check_trust(section);
 }
 
-void IdentityReader::check_trust(TableReader& section) {
+void IdentityReader::check_trust(const MergedSection& section) {
   const bool psk = section.has("psk_file");
   const bool certificates = section.has("certificate") || section.has("key") || section.has("ca") ||
                             section.has("revoked");
   if (psk && certificates) {
-    section.error("[trust] has both psk_file and certificates",
-                  "keep one: a shared secret or a CA");
+    section.first().error("[trust] has both psk_file and certificates",
+                          "keep one: a shared secret or a CA");
   } else if (certificates) {
     for (const std::string_view key : {"certificate", "key", "ca"}) {
       if (!section.has(key)) {
-        section.error(
+        section.first().error(
             fmt::format("[trust] has no '{}'", key),
             "certificate, key and ca are required together; trirectl pki issue writes all three");
       }

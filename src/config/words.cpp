@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/labels.hpp"
 
 namespace trireme::config {
@@ -17,18 +18,8 @@ std::string_view trim(std::string_view text) {
              : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
-std::vector<std::string_view> split_at_commas(std::string_view text) {
-  std::vector<std::string_view> parts;
-  for (std::size_t start = 0; start <= text.size();) {
-    const std::size_t end = std::min(text.find(',', start), text.size());
-    parts.push_back(trim(text.substr(start, end - start)));
-    start = end + 1;
-  }
-  return parts;
-}
-
 std::string printable(std::string text) {
-  if (policy::is_printable(text)) {
+  if (policy::is_printable(text) && trireme::printable(text) == text) {
     return text;
   }
   std::string escaped;
@@ -37,6 +28,26 @@ std::string printable(std::string text) {
     escaped += byte >= 0x20 && byte < 0x7F ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
   }
   return escaped;
+}
+
+std::string without_middle(std::string text) {
+  constexpr std::size_t kBegin = 3000;
+  constexpr std::size_t kEnd = 1000;
+  if (text.size() <= kBegin + kEnd) {
+    return text;
+  }
+  const auto is_inside = [&text](std::size_t at) {
+    return (static_cast<unsigned char>(text[at]) & 0xC0U) == 0x80U;
+  };
+  std::size_t begin = kBegin;
+  while (begin > 0 && is_inside(begin)) {
+    --begin;
+  }
+  std::size_t end = text.size() - kEnd;
+  while (end < text.size() && is_inside(end)) {
+    ++end;
+  }
+  return text.substr(0, begin) + "…" + text.substr(end);
 }
 
 std::string lower_case(std::string_view text) {

@@ -4,17 +4,18 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace trireme::config {
 
 /// Removes white space from both ends.
 [[nodiscard]] std::string_view trim(std::string_view text);
-/// The parts between commas, trimmed. May contain empty parts.
-[[nodiscard]] std::vector<std::string_view> split_at_commas(std::string_view text);
-/// If the text is not printable UTF-8, replaces each byte that is not printable ASCII by \xNN, so
-/// that a file cannot put escape sequences into a terminal or a log.
+/// If the text is not UTF-8, or has control characters (base/printable.hpp), replaces each byte
+/// that is not printable ASCII by \xNN, so that a file cannot put escape sequences into a terminal
+/// or a log.
 [[nodiscard]] std::string printable(std::string text);
+/// Replaces the middle of a long text by "…", because a message can quote a value of megabytes, and
+/// goes to the log and to everybody who asks for the status. `text` must be valid UTF-8.
+[[nodiscard]] std::string without_middle(std::string text);
 /// Converts ASCII letters to lower case.
 [[nodiscard]] std::string lower_case(std::string_view text);
 

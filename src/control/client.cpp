@@ -147,8 +147,10 @@ Result<nlohmann::json> Client::call(const std::string& method, const nlohmann::j
       return std::move(*result);
     }
     if (const auto error = answer.find("error"); error != answer.end() && error->is_object()) {
-      return fail(error->value("message", "trireme answered with an error"),
-                  error->value("hint", ""));
+      return tl::unexpected(
+          Error{.message = error->value("message", "trireme answered with an error"),
+                .hint = error->value("hint", ""),
+                .usage = error->value("kind", "") == "usage"});
     }
     if (const auto event = answer.find("event");
         event != answer.end() && on_event && !on_event(*event)) {

@@ -4,8 +4,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
+
+#include "trireme/control/methods.hpp"
 
 namespace trireme::control {
 namespace {
@@ -16,6 +20,11 @@ constexpr std::size_t kPiece = 256U << 10U;
 /// Replaces invalid UTF-8: labels of containers can have any bytes, but JSON cannot.
 std::string text(const nlohmann::json& value) {
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// A line of an answer: its content under "result", "error" or "event".
+nlohmann::json envelope(const char* key, const nlohmann::json& content) {
+  return {{key, content}, {"version", kProtocolVersion}};
 }
 
 }  // namespace
@@ -101,7 +110,7 @@ void Connection::process() {
 void Connection::refuse(const std::string& message) {
   input_.clear();
   ended_ = true;
-  append({{"error", {{"message", message}, {"hint", ""}}}});
+  append(envelope("error", {{"message", message}, {"hint", ""}}));
 }
 
 void Connection::expect(std::weak_ptr<Reply::State> pending) {
@@ -248,9 +257,8 @@ void Connection::close() {
 
 Reply::State::~State() {
   if (!answered) {
-    finish({{"error",
-             {{"message", "the daemon gave no answer"},
-              {"hint", "this is a bug in trireme; its log may show more"}}}});
+    finish(envelope("error", {{"message", "the daemon gave no answer"},
+                              {"hint", "this is a bug in trireme; its log may show more"}}));
   }
 }
 
@@ -284,17 +292,21 @@ void Reply::State::hang_up() {
 }
 
 void Reply::result(const nlohmann::json& value) const {
-  state_->finish({{"result", value}});
+  state_->finish(envelope("result", value));
 }
 
 void Reply::error(const Error& error) const {
-  state_->finish({{"error", {{"message", error.message}, {"hint", error.hint}}}});
+  nlohmann::json object = {{"message", error.message}, {"hint", error.hint}};
+  if (error.usage) {
+    object["kind"] = "usage";
+  }
+  state_->finish(envelope("error", object));
 }
 
 void Reply::event(const nlohmann::json& value) const {
   const auto connection = state_->connection.lock();
   if (connection && !state_->answered) {
-    connection->stream({{"event", value}});
+    connection->stream(envelope("event", value));
   }
 }
 
@@ -307,20 +319,20 @@ void Reply::list(Next next) const {
           output += text(*value);
         } else {
           output.back() == ',' ? output.pop_back() : void();
-          output += "]}\n";
+          output += fmt::format("],\"version\":{}}}\n", kProtocolVersion);
         }
         return value.has_value();
       });
 }
 
 void Reply::list_events(Next next, nlohmann::json result) const {
-  state_->finish_in_pieces([next = std::move(next),
-                            result = std::move(result)](std::string& output) {
-    const auto value = next();
-    output += text(value ? nlohmann::json{{"event", *value}} : nlohmann::json{{"result", result}});
-    output += '\n';
-    return value.has_value();
-  });
+  state_->finish_in_pieces(
+      [next = std::move(next), result = std::move(result)](std::string& output) {
+        const auto value = next();
+        output += text(value ? envelope("event", *value) : envelope("result", result));
+        output += '\n';
+        return value.has_value();
+      });
 }
 
 bool Reply::open() const {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
-#include <netinet/in.h>
 
 #include <algorithm>
-#include <charconv>
-#include <map>
 
 #include "trireme/control/flow.hpp"
 #include "trireme/policy/explain.hpp"
+#include "trireme/policy/ports.hpp"
 
 namespace trireme::control {
 namespace {
@@ -23,24 +21,6 @@ std::vector<std::string> texts_of(const json& params, const char* key) {
   }
   return found->is_array() ? found->get<std::vector<std::string>>()
                            : std::vector{found->get<std::string>()};
-}
-
-Result<std::uint8_t> protocol_number(const std::string& text) {
-  static const std::map<std::string_view, std::uint8_t> known = {{"tcp", IPPROTO_TCP},
-                                                                 {"udp", IPPROTO_UDP},
-                                                                 {"icmp", IPPROTO_ICMP},
-                                                                 {"icmpv6", IPPROTO_ICMPV6}};
-  if (const auto found = known.find(text); found != known.end()) {
-    return found->second;
-  }
-  return fail("unknown protocol '" + text + "'", "use tcp, udp, icmp or icmpv6");
-}
-
-std::optional<std::uint16_t> port_number(std::string_view text) {
-  std::uint16_t port = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(port)
-                                                                  : std::nullopt;
 }
 
 bool is_at(const FlowEnd& end, const std::vector<policy::Prefix>& prefixes) {
@@ -71,6 +51,7 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
     return EndTest(
         [prefixes = std::vector{*prefix}](const FlowEnd& end) { return is_at(end, prefixes); });
   }
+  // Text without an operator of selectors is a name: `app` is the workload "app", not its label.
   if (text.find_first_of("=!,( ") == std::string::npos && text != "*") {
     return EndTest([text](const FlowEnd& end) {
       return !end.workload.empty() && policy::matches_pattern(text, end.workload);
@@ -87,41 +68,11 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
   });
 }
 
-Result<PortRange> FlowFilter::parse_ports(const std::string& text) {
-  const auto bad = [&] {
-    return fail("invalid port '" + text + "'",
-                "use for example tcp/5432, udp/8000-8010, 443, icmp or icmpv6");
-  };
-  const std::size_t slash = text.find('/');
-  if (text == "icmp" || text == "icmpv6") {
-    return PortRange{.protocol = *protocol_number(text)};
-  }
-  PortRange range;
-  if (slash != std::string::npos) {
-    const auto protocol = protocol_number(text.substr(0, slash));
-    if (!protocol) {
-      return bad();
-    }
-    range.protocol = *protocol;
-  }
-  const std::string ports = slash == std::string::npos ? text : text.substr(slash + 1);
-  const std::size_t dash = ports.find('-');
-  const auto first = port_number(std::string_view(ports).substr(0, dash));
-  const auto last =
-      dash == std::string::npos ? first : port_number(std::string_view(ports).substr(dash + 1));
-  if (!first || !last || *first > *last) {
-    return bad();
-  }
-  range.first = *first;
-  range.last = *last;
-  return range;
-}
-
 Result<FlowFilter> FlowFilter::parse(const json& params, const policy::Policy& policy) {
   FlowFilter filter;
   for (const std::string& text : texts_of(params, "verdict")) {
     if (text != "allow" && text != "deny" && text != "audit") {
-      return fail("unknown verdict '" + text + "'", "use allow, deny or audit");
+      return fail_usage({"unknown verdict '" + text + "'", "use allow, deny or audit"});
     }
     filter.verdicts_.push_back(text == "allow"  ? policy::Verdict::allow
                                : text == "deny" ? policy::Verdict::deny
@@ -132,22 +83,22 @@ Result<FlowFilter> FlowFilter::parse(const json& params, const policy::Policy& p
     for (const std::string& text : texts_of(params, key)) {
       auto test = parse_end(text, policy);
       if (!test) {
-        return tl::unexpected(test.error());
+        return fail_usage(test.error());
       }
       tests->push_back(std::move(*test));
     }
   }
   for (const std::string& text : texts_of(params, "port")) {
-    const auto range = parse_ports(text);
+    const auto range = policy::parse_ports(text);
     if (!range) {
-      return tl::unexpected(range.error());
+      return fail_usage(range.error());
     }
     filter.ports_.push_back(*range);
   }
   for (const std::string& text : texts_of(params, "protocol")) {
-    const auto protocol = protocol_number(text);
+    const auto protocol = policy::protocol_number(text);
     if (!protocol) {
-      return tl::unexpected(protocol.error());
+      return fail_usage({"unknown protocol '" + text + "'", "use tcp, udp, icmp or icmpv6"});
     }
     filter.protocols_.push_back(*protocol);
   }
@@ -173,7 +124,7 @@ bool FlowFilter::matches(const Flow& flow) const {
          (from_.empty() || any(from_, flow.source)) &&
          (to_.empty() || any(to_, flow.destination)) &&
          (with_.empty() || any(with_, flow.source) || any(with_, flow.destination)) &&
-         (!since_ || flow.time >= std::chrono::system_clock::now() - *since_);
+         flow.time >= since();
 }
 
 }  // namespace trireme::control

@@ -6,6 +6,7 @@
 
 #include "trireme/control/flow.hpp"
 #include "trireme/policy/explain.hpp"
+#include "trireme/policy/ports.hpp"
 
 namespace trireme::control {
 namespace {
@@ -30,8 +31,10 @@ json end_json(const FlowEnd& end) {
     if (!end.host.empty()) {
       result["host"] = end.host;
     }
-  } else if (end.quarantined) {
-    result["quarantined"] = true;
+  } else if (end.quarantined || end.ended) {
+    if (!end.workload.empty()) {
+      result["workload"] = end.workload;
+    }
   } else {
     result["entity"] = end.entity;
     if (!end.networks.empty()) {
@@ -40,13 +43,26 @@ json end_json(const FlowEnd& end) {
     if (!end.names.empty()) {
       result["names"] = end.names;
     }
+    if (!end.cgroup.empty()) {
+      result["cgroup"] = end.cgroup;
+    }
+  }
+  if (end.quarantined) {
+    result["quarantined"] = true;
+  }
+  if (end.ended) {
+    result["ended"] = true;
   }
   return result;
 }
 
+json verdict_json(const std::optional<policy::Verdict>& verdict) {
+  return verdict ? json(policy::text(*verdict)) : json();
+}
+
 std::optional<policy::SeenEnd> seen_end(const json& end) {
   policy::SeenEnd seen;
-  if (end.value("quarantined", false)) {
+  if (end.value("quarantined", false) || end.value("ended", false)) {
     return std::nullopt;
   }
   if (const auto address = policy::Address::parse(end.value("address", ""))) {
@@ -59,8 +75,11 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
     }
     seen.labels = std::move(*labels);
     seen.workload = end.value("workload", "");
+    seen.has_token = end.value("token", false);
   } else {
-    seen.host = end.value("entity", "") == "@host";
+    // No other host has a loopback address.
+    seen.host = end.value("entity", "") == "@host" || (seen.address && seen.address->is_loopback());
+    seen.cgroup = end.value("cgroup", "");
     for (const json& name : end.value("names", json::array())) {
       if (name.is_string()) {
         seen.names.push_back(name.get<std::string>());
@@ -68,6 +87,18 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
     }
   }
   return seen;
+}
+
+/// Whether a rule can change the verdict of the flow.
+bool is_by_policy(const json& flow) {
+  const std::string cause = flow.value("cause", "");
+  if (cause.empty() || cause == "policy" || cause == "none" || cause == "no_proof") {
+    return true;
+  }
+  // UDP to a host without trireme has no answer that lacks a proof: in audit mode it passes as to a
+  // peer without labels, which policy would deny. Of TCP it says only that nobody answered.
+  return cause == "no_answer" && flow.value("verdict", "") == "audit" &&
+         flow.value("protocol", "") == "udp";
 }
 
 }  // namespace
@@ -102,14 +133,23 @@ json to_json(const Flow& flow) {
   const std::string service = policy::port_text(flow.protocol, flow.port);
   json result = {{"time", time_text(flow.time)},
                  {"verdict", policy::text(flow.verdict)},
+                 {"verdicts",
+                  {{"source", verdict_json(flow.at_source)},
+                   {"destination", verdict_json(flow.at_destination)}}},
                  {"source", end_json(flow.source)},
                  {"destination", end_json(flow.destination)},
                  {"protocol", service.substr(0, service.find('/'))},
                  {"port", flow.port},
                  {"rule", flow.rule},
                  {"reason", flow.reason}};
+  if (!flow.policy.empty()) {
+    result["policy"] = flow.policy;
+  }
   if (!flow.cause.empty()) {
     result["cause"] = flow.cause;
+  }
+  if (flow.sampled) {
+    result["sampled"] = true;
   }
   return result;
 }
@@ -122,8 +162,7 @@ json to_json(const FlowTally& tally) {
 }
 
 std::optional<policy::SeenFlow> seen_flow(const json& flow) {
-  const std::string cause = flow.value("cause", "");
-  if (!cause.empty() && cause != "policy" && cause != "none" && cause != "no_proof") {
+  if (!is_by_policy(flow)) {
     return std::nullopt;
   }
   const auto from = seen_end(flow.value("source", json::object()));
@@ -143,6 +182,9 @@ std::optional<policy::SeenFlow> seen_flow(const json& flow) {
   seen.port = service->first;
   seen.count = flow.value("count", std::uint64_t{1});
   seen.last = flow.value("time", "");
+  seen.is_local = flow.value("local", false);
+  seen.is_unproved = flow.value("unproved", false);
+  seen.client_ports = flow.value("client_ports", std::vector<std::uint16_t>());
   const std::string verdict = flow.value("verdict", "");
   seen.verdict = verdict == "deny"    ? policy::Verdict::deny
                  : verdict == "audit" ? policy::Verdict::audit

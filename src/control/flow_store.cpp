@@ -8,17 +8,13 @@ namespace {
 
 std::string end_key(const FlowEnd& end) {
   if (end.labels) {
-    return "l" + end.labels->encode() + '\0' + end.host;
+    return "l" + end.labels->encode() + '\0' + end.host + '\0' +
+           (end.labels->has_own() ? "" : end.workload);
   }
-  return (end.quarantined ? "q" : end.entity) + '\0' + (end.address ? end.address->text() : "");
-}
-
-std::string flow_key(const Flow& flow) {
-  std::string key = end_key(flow.source) + '\0' + end_key(flow.destination) + '\0';
-  key += static_cast<char>(flow.verdict);
-  key += static_cast<char>(flow.protocol);
-  key += std::to_string(flow.port);
-  return key + '\0' + flow.rule + '\0' + flow.reason + '\0' + flow.cause;
+  return (end.quarantined ? "q"
+          : end.ended     ? "e"
+                          : end.entity) +
+         '\0' + end.workload + '\0' + (end.address ? end.address->text() : "");
 }
 
 std::size_t end_size(const FlowEnd& end) {
@@ -38,7 +34,7 @@ std::size_t end_size(const FlowEnd& end) {
 
 std::size_t size_of(const Flow& flow) {
   return sizeof(Flow) + end_size(flow.source) + end_size(flow.destination) + flow.rule.size() +
-         flow.reason.size() + flow.cause.size();
+         flow.reason.size() + flow.cause.size() + flow.policy.size();
 }
 
 /// Prefix of owners that are addresses outside this host, without an identity.
@@ -67,6 +63,14 @@ std::string flow_owner(const Flow& flow) {
     return std::string(kStranger) + address.text() + "/64";
   }
   return std::string(kStranger) + address.text();
+}
+
+std::string flow_key(const Flow& flow) {
+  std::string key = end_key(flow.source) + '\0' + end_key(flow.destination) + '\0';
+  key += static_cast<char>(flow.verdict);
+  key += static_cast<char>(flow.protocol);
+  key += std::to_string(flow.port);
+  return key + '\0' + flow.rule + '\0' + flow.reason + '\0' + flow.cause;
 }
 
 FlowStore::Owner& FlowStore::Pot::owner(const Flow& flow) {

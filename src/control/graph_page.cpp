@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The graph as an HTML page: markup, style and script in one string, with the graph as JSON in it.
+#include "trireme/base/printable.hpp"
 #include "trireme/control/graph.hpp"
 
 namespace trireme::control {
@@ -132,10 +133,22 @@ show();
 </script></body></html>
 )page";
 
+/// A name that changes the direction of text would look like another one in the browser.
+void replace_control_characters(nlohmann::json& value) {
+  if (value.is_string()) {
+    value = printable(value.get<std::string>());
+  } else if (value.is_structured()) {
+    for (nlohmann::json& each : value) {
+      replace_control_characters(each);
+    }
+  }
+}
+
 }  // namespace
 
 std::string graph_page(const policy::Graph& graph, const std::string& title) {
   nlohmann::json value = to_json(graph);
+  replace_control_characters(value);
   value["title"] = title;
   std::string data = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   // Escape every '<', because "</" and "<!--" have a meaning inside a script element.

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
 #include <cstring>
 #include <list>
 #include <map>
@@ -16,6 +18,7 @@
 #include "connection.hpp"
 #include "request.hpp"
 #include "trireme/control/client.hpp"
+#include "trireme/control/methods.hpp"
 
 #ifndef SO_PEERPIDFD
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage): the name of newer headers
@@ -227,11 +230,13 @@ void Server::Core::admit(Fd fd, Caller caller) {
   const uid_t uid = caller.uid;
   if (!may(connects, uid) || (!has_room(uid) && !make_room(uid))) {
     turned_away++;
-    constexpr std::string_view kBusy =
-        R"({"error":{"message":"too many connections to trireme","hint":"try again in a moment"}})"
-        "\n";
+    static const std::string busy = fmt::format(
+        R"({{"error":{{"message":"too many connections to trireme","hint":"try again in a moment"}},)"
+        R"("version":{}}})"
+        "\n",
+        kProtocolVersion);
     [[maybe_unused]] const ssize_t sent =
-        ::send(fd.get(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        ::send(fd.get(), busy.data(), busy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     return;
   }
   const auto connection = std::make_shared<Connection>(

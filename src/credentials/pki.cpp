@@ -35,10 +35,10 @@ Status check_name(const std::string& name, const char* what) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                c == '.' || c == '-' || c == '_';
       });
-  return good
-             ? Status{}
-             : Status(fail(fmt::format("invalid name '{}' for a {}", name, what),
-                           fmt::format("use 1 to {} letters, digits, '.', '-' and '_'", kMaxName)));
+  return good ? Status{}
+              : Status(fail_usage(
+                    {fmt::format("invalid name '{}' for a {}", name, what),
+                     fmt::format("use 1 to {} letters, digits, '.', '-' and '_'", kMaxName)}));
 }
 
 // Runs a sequence of mbedTLS calls up to the first error.

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <csignal>
 
-#include "declared_networks.hpp"
 #include "first_start.hpp"
 #include "trireme/base/counted.hpp"
 #include "trireme/base/log_shares.hpp"
@@ -18,11 +17,20 @@
 #include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
-Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
+namespace {
+
+constexpr std::size_t kMostUnitsListed = 50;
+
+}  // namespace
+
+tl::expected<std::unique_ptr<Daemon>, NotStarted> Daemon::start(const Options& options) {
   std::unique_ptr<Daemon> daemon(new Daemon(options));
   for (const auto step : {&Daemon::prepare, &Daemon::assemble, &Daemon::enforce, &Daemon::serve}) {
     if (Status done = (daemon.get()->*step)(); !done) {
-      return tl::unexpected(done.error());
+      const bool is_invalid = daemon->settings_ && daemon->settings_->policy() == nullptr &&
+                              daemon->settings_->has_invalid_files();
+      return tl::unexpected(
+          NotStarted{done.error(), is_invalid ? kExitInvalidConfiguration : kExitFailure});
     }
   }
   return daemon;
@@ -61,7 +69,18 @@ Status Daemon::prepare() {
     }
   }
 
-  settings_ = Settings::open(options_.config_dir, options_.runtime_dir);
+  changes_ = std::make_unique<Changes>(options_.state_dir, options_.config_dir, problems_);
+  const auto instead = changes_->open(options_.runtime_dir);
+  if (!instead) {
+    return tl::unexpected(instead.error());
+  }
+  LatestTime latest(changes_->is_usable() ? options_.state_dir + "/latest-time" : "");
+  problems_.note(kLatestTimeTopic, latest.found());
+  settings_ = *instead ? Settings::open_instead(options_.config_dir, options_.runtime_dir,
+                                                (*instead)->files, (*instead)->reason,
+                                                std::chrono::system_clock::now, std::move(latest))
+                       : Settings::open(options_.config_dir, options_.runtime_dir,
+                                        std::chrono::system_clock::now, std::move(latest));
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }
@@ -69,11 +88,17 @@ Status Daemon::prepare() {
     spdlog::error("{}", line);
   }
   if (settings_->policy() == nullptr) {
-    return fail("invalid configuration in " + options_.config_dir,
-                "fix the files; 'triremed --check' shows every error");
+    return settings_->has_invalid_files()
+               ? fail("invalid configuration in " + options_.config_dir,
+                      "'triremed --check' shows every error; fix the files, then start trireme "
+                      "again")
+               : fail("cannot read the configuration in " + options_.config_dir,
+                      "trireme.service tries again every 2 seconds");
   }
-  if (!settings_->errors().empty()) {
+  if (settings_->has_invalid_files()) {
     spdlog::error("invalid configuration in {}; enforcing the last valid one", options_.config_dir);
+  } else if (!settings_->errors().empty()) {
+    spdlog::error("the configuration in {} is not in force completely", options_.config_dir);
   }
   for (const std::string& line :
        look_at_first_start(*settings_->policy(), *settings_->host()).lines) {
@@ -97,7 +122,9 @@ Status Daemon::assemble() {
     return tokens_->check_labels(labels);
   };
   registry_->set_host_labels(settings_->host()->labels);
-  revocation_ = std::make_unique<Revocation>(*points_, problems_);
+  recall_holds();
+  revocation_ = std::make_unique<Revocation>(
+      *points_, problems_, [this] { return units_ == nullptr || !units_->is_settling(); });
   for (Status opened : {revocation_->follow(loop_->get()), watch_points()}) {
     if (!opened) {
       return opened;
@@ -135,22 +162,6 @@ Status Daemon::assemble() {
   events_->add_source(*units_);
   use(settings_->host(), *settings_->trust());
   return events_->start();
-}
-
-/// Uses the networks that the last daemon learned from the container engines until they answer.
-void Daemon::follow_declared_networks() {
-  docker::DeclaredNetworks before = read_declared_networks(options_.runtime_dir);
-  points_->set_container_networks(together(before));
-  docker_->set_declared(std::move(before));
-  docker_->on_declared = [this](const docker::DeclaredNetworks& networks) {
-    points_->set_container_networks(together(networks));
-    if (Status kept = keep_declared_networks(options_.runtime_dir, networks); !kept) {
-      spdlog::error(
-          "cannot save the networks of containers; after a restart, containers are not asked for "
-          "tokens until their engine answers: {}",
-          kept.error().text());
-    }
-  };
 }
 
 /// Opens the gate, the verifier's threads and the enforcement points.
@@ -192,6 +203,9 @@ Status Daemon::open_points() {
     common_->clients = [this](handshake::PointId point) {
       return tokens_->proved().datagrams.of_point(point);
     };
+    common_->is_proved = [this](const handshake::FlowKey& key) {
+      return tokens_->proved().connections.find(key).has_value();
+    };
     common_->on_leave = [verifier](handshake::PointId point, policy::Number number, bool is_last) {
       verifier->leave(point, number);
       if (is_last) {
@@ -232,20 +246,6 @@ Status Daemon::watch_points() {
                         "is another triremed running in this network namespace?");
 }
 
-/// Also called periodically: the certificate can expire while its file does not change.
-void Daemon::look_at_certificate(const credentials::Trust& trust) {
-  const auto doubt = trust.doubt(std::chrono::system_clock::now());
-  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
-}
-
-/// Without a credential of its own, this host cannot do handshakes with remote hosts, so it expects
-/// no tokens from them.
-void Daemon::expect_peers(const config::Host& host, const credentials::Trust& trust) {
-  look_at_certificate(trust);
-  points_->set_peers(trust.offered() ? host.peers : std::vector<policy::Prefix>());
-  tokens_->set_peers(host);
-}
-
 Status Daemon::open_scopes() {
   const bool booted = sd_booted() > 0;
   if (options_.driver != CgroupDriver::cgroupfs && booted) {
@@ -279,6 +279,7 @@ Status Daemon::enforce() {
       units_->ended(workload);
     }
   };
+  flows_.set_policy(*settings_->policy());
   if (Status followed = tokens_->follow(loop_->get(), flows_, *registry_); !followed) {
     return followed;
   }
@@ -293,12 +294,9 @@ Status Daemon::enforce() {
   if (Status followed = follow_time(); !followed) {
     return followed;
   }
-  auto local_watch =
-      LocalWatch::create(loop_->get(), *local_, problems_, [this](const gate::Refused& refused) {
-        if (auto flow = points_->describe(refused)) {
-          flows_.take(std::move(*flow));
-        }
-      });
+  auto local_watch = LocalWatch::create(
+      loop_->get(), *local_, problems_,
+      [this](const gate::Refused& refused) { flows_.take(points_->describe(refused)); });
   if (!local_watch) {
     return tl::unexpected(local_watch.error());
   }
@@ -326,6 +324,7 @@ Status Daemon::serve() {
         return apply(std::move(policy), std::move(host), std::move(trust));
       },
       [this] {
+        changes_->note_load();
         metrics_->listen(settings_->host()->metrics_listen);
         note_saved_ruleset();
         update_systemd_status();
@@ -333,6 +332,7 @@ Status Daemon::serve() {
   if (!followed) {
     return followed;
   }
+  changes_->follow(*settings_);
   auto server = control::Server::listen(loop_->get(), control::socket_path(options_.runtime_dir));
   if (!server) {
     return tl::unexpected(server.error());
@@ -353,6 +353,7 @@ Status Daemon::run() {
                counted(registry_->size(), "workload"), scopes_->name());
   Status ended = loop_->run();
   sd_notify(0, "STOPPING=1");
+  flows_.log_repeated(AuditSummary::Clock::time_point::max());
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->finish();
   }
@@ -360,37 +361,11 @@ Status Daemon::run() {
     spdlog::error("{}", saved.error().text());
   }
   spdlog::info("stopped; table inet {} remains and keeps enforcing the last state", abi::kTable);
-  return ended;
-}
-
-Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
-                     std::shared_ptr<const config::Host> host,
-                     std::shared_ptr<const credentials::Trust> trust) {
-  if (Status applied = points_->apply(std::move(policy)); !applied) {
-    return applied;
+  if (const std::set<std::string>& gated = units_->gated(); !gated.empty()) {
+    spdlog::warn("until trireme runs again, these units do not start: {}",
+                 listed(gated, kMostUnitsListed));
   }
-  tokens_->set_trust(trust);
-  use(host, *trust);
-  revocation_->look_twice(points_->all());
-  return {};
-}
-
-/// Has the gate's tracing program quarantine new containers. Called before the containers are
-/// listed, so that none can start in between.
-void Daemon::quarantine_births(const config::Host& host) {
-  const docker::ConfiguredEngines engines = docker::configured_engines(host.docker);
-  problems_.note("new containers",
-                 local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));
-}
-
-/// What a load brings besides policy, in the same way at the start and at a reload.
-void Daemon::use(const std::shared_ptr<const config::Host>& host, const credentials::Trust& trust) {
-  expect_peers(*host, trust);
-  registry_->set_host_labels(host->labels);
-  quarantine_births(*host);
-  docker_->configure(host);
-  units_->configure(host);
-  launcher_->configure(host);
+  return ended;
 }
 
 std::map<std::string, std::string> Daemon::sources() const {
@@ -403,6 +378,11 @@ std::vector<std::string> Daemon::problems() const {
   for (const workload::Workload* workload : registry_->all()) {
     if (workload->reason.starts_with(workload::kNotShut)) {
       lines.push_back(fmt::format("workload {}: {}", workload->name, workload->reason));
+    } else if (const workload::Hold* hold = registry_->hold_on(*workload);
+               hold != nullptr && workload->state != workload::State::quarantined) {
+      lines.push_back(fmt::format("workload {}: NOT QUARANTINED, although {}{}{}", workload->name,
+                                  hold->text(), workload->reason.empty() ? "" : ": ",
+                                  workload->reason));
     }
   }
   return lines;
@@ -410,8 +390,9 @@ std::vector<std::string> Daemon::problems() const {
 
 std::vector<std::string> Daemon::warnings() const {
   std::vector<std::string> lines = settings_->warnings();
-  std::ranges::copy(units_->warnings(), std::back_inserter(lines));
+  std::ranges::transform(units_->warnings(), std::back_inserter(lines), &config::Diagnostic::text);
   std::ranges::move(tokens_->other_policies(), std::back_inserter(lines));
+  std::ranges::move(tokens_->failing_peers(), std::back_inserter(lines));
   return lines;
 }
 

@@ -7,13 +7,12 @@
 #include <optional>
 #include <string>
 
-#include "trireme/config/loader.hpp"
+#include "trireme/config/file_set.hpp"
 
 namespace trireme::daemon {
 
 /// Atomically replaces RUNTIME-DIR/last-good.json, mode 0600.
-[[nodiscard]] Status keep_last_good(const std::string& runtime_dir,
-                                    const config::Configuration& configuration);
+[[nodiscard]] Status keep_last_good(const std::string& runtime_dir, const config::FileSet& files);
 
 /// Returns nullopt if the file does not exist, cannot be read, or is not a valid configuration.
 [[nodiscard]] std::optional<config::Configuration> read_last_good(const std::string& runtime_dir);

@@ -9,12 +9,7 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::chrono::seconds kRound(5);
-/// Delay before a refusal is reported. If a rule has refused the same flow, its log message has
-/// been read by then, although Point pauses between readings, and the flow is not reported
-/// twice.
-constexpr std::chrono::milliseconds kLater(300);
 constexpr std::int64_t kLogPriority = event::kNormal + 10;  // the same as for the log of rules
-constexpr std::size_t kMost = 4096;                         // refusals that wait to be reported
 
 }  // namespace
 
@@ -35,9 +30,7 @@ Status LocalWatch::open(sd_event* loop) {
   for (Status opened : {round_.open(loop, [this] { look_through(); }),
                         readable_.open(
                             loop, local_.refused_fd(), EPOLLIN,
-                            [this](std::uint32_t /*events*/) { take_refused(); }, kLogPriority),
-                        report_.open(
-                            loop, [this] { report(); }, kLogPriority)}) {
+                            [this](std::uint32_t /*events*/) { take_refused(); }, kLogPriority)}) {
     if (!opened) {
       return opened;
     }
@@ -53,31 +46,9 @@ void LocalWatch::send_canary() {
 }
 
 void LocalWatch::take_refused() {
-  const auto due = std::chrono::steady_clock::now() + kLater;
-  const bool is_first = waiting_.empty();
   for (const gate::Refused& refused : local_.take_refused()) {
-    if (waiting_.size() < kMost) {
-      waiting_.push_back({due, refused});
-    }
+    on_refused_(refused);
   }
-  if (is_first) {
-    report_soon();
-  }
-}
-
-void LocalWatch::report_soon() {
-  if (!waiting_.empty()) {
-    report_.arm(std::chrono::ceil<std::chrono::microseconds>(waiting_.front().due -
-                                                             std::chrono::steady_clock::now()));
-  }
-}
-
-void LocalWatch::report() {
-  while (!waiting_.empty() && waiting_.front().due <= std::chrono::steady_clock::now()) {
-    on_refused_(waiting_.front().refused);
-    waiting_.pop_front();
-  }
-  report_soon();
 }
 
 void LocalWatch::look_through() {

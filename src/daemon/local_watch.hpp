@@ -3,8 +3,6 @@
 // checks that stamps survive on lo.
 #pragma once
 
-#include <chrono>
-#include <deque>
 #include <functional>
 #include <memory>
 
@@ -35,21 +33,13 @@ class LocalWatch {
       : local_(local), problems_(problems), on_refused_(std::move(on_refused)) {}
   [[nodiscard]] Status open(sd_event* loop);
   void take_refused();
-  void report();
   void look_through();
 
   enforcer::LocalPolicy& local_;
   Problems& problems_;
   std::unique_ptr<Canary> canary_;  // null if its sockets cannot be opened
   OnRefused on_refused_;
-  struct Waiting {
-    std::chrono::steady_clock::time_point due;
-    gate::Refused refused;
-  };
-  void report_soon();
-  std::deque<Waiting> waiting_;  // refusals that are not reported yet, oldest first
   event::Io readable_;
-  event::Timer report_;
   event::Timer round_;
 };
 

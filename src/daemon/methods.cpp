@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include <limits>
@@ -11,9 +12,17 @@
 
 #include "connections.hpp"
 #include "daemon.hpp"
+#include "incident.hpp"
+#include "present.hpp"
+#include "status_method.hpp"
+#include "time_text.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/control/world.hpp"
+#include "unmanaged.hpp"
+#include "workload_json.hpp"
+#include "world_view.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -23,154 +32,58 @@ using control::Caller;
 using control::Reply;
 using nlohmann::json;
 
-json workload_json(const workload::Workload& workload) {
-  const char* network = workload::network_text(workload);
-  json object = {{"name", workload.name},
-                 {"kind", workload::text(workload.kind)},
-                 {"identity", workload.number},
-                 {"state", workload::text(workload.state)},
-                 {"reason", workload.reason},
-                 {"cgroup", workload.cgroup_path},
-                 {"container", workload.container_id},
-                 {"network", network == nullptr ? json() : json(network)},
-                 {"warnings", workload.warnings}};
-  control::put_labels(object, workload.labels);
-  return object;
-}
-
-json expiry_json(const credentials::Trust& trust) {
-  if (trust.expires() == credentials::Time::max()) {
-    return nullptr;
-  }
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
-}
-
-json crowded_json(Daemon& daemon);
-
-json tokens_json(Daemon& daemon) {
-  Tokens& tokens = daemon.tokens();
-  const config::Host& host = *daemon.settings().host();
-  const auto texts = [](const std::vector<policy::Prefix>& prefixes) {
-    json list = json::array();
-    for (const policy::Prefix& prefix : prefixes) {
-      list.push_back(prefix.text());
-    }
-    return list;
-  };
-  return {{"queues", tokens.verifier() == nullptr ? "none" : kernel::text(tokens.mechanism())},
-          {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
-          {"credential", daemon.settings().trust()->description()},
-          {"expires", expiry_json(*daemon.settings().trust())},
-          {"peers", texts(host.peers)},
-          {"nat", texts(host.nat)},
-          {"enforcement_points", daemon.enforcement().size()},
-          {"peer_identities", tokens.identities().size()},
-          {"proved_connections", tokens.proved().connections.size()},
-          {"crowded", crowded_json(daemon)}};
-}
-
-/// Bounded resources of the verifier that have been full, and their largest holders.
-json crowded_json(Daemon& daemon) {
-  json object = json::object();
-  for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {
-    object[handshake::text(crowded.what)] = {{"dropped", crowded.crowding.given_up},
-                                             {"holder", crowded.holder},
-                                             {"holds", crowded.crowding.holder.holds},
-                                             {"of", crowded.crowding.holder.of},
-                                             {"lately", crowded.lately}};
-  }
-  return object;
-}
-
-json names_json(Daemon& daemon) {
-  const points::AnswerCounts counts = daemon.enforcement().answers();
-  return {{"addresses", daemon.enforcement().named()},
-          {"answers_believed", counts.believed},
-          {"answers_doubted", counts.doubted},
-          {"answers_lost", counts.lost}};
-}
-
-/// Whether the kernel quarantines new containers before their first instruction.
-json births_json(const gate::Births& births) {
-  using State = gate::Births::State;
-  static const std::map<State, const char*> kTexts = {{State::off, "off"},
-                                                      {State::always, "always"},
-                                                      {State::while_running, "while_running"},
-                                                      {State::absent, "absent"}};
-  return {{"quarantined", kTexts.at(births.state)}, {"reason", births.doubt}};
-}
-
-/// Packets that the gate has refused at their sockets since it was first attached, by reason.
-json gate_json(Daemon& daemon) {
-  const auto refusals = daemon.local().refusals();
-  if (!refusals) {
-    return {{"error", refusals.error().text()}};
-  }
-  json refused = json::object();
-  for (const auto& [reason, count] : refusals->by_reason()) {
-    refused[reason] = count;
-  }
-  return {{"refused", std::move(refused)},
-          {"audited", refusals->audited},
-          {"births", births_json(daemon.local().births())}};
-}
-
-/// How full conntrack is in each network namespace with workloads.
-json conntrack_json(Daemon& daemon) {
+json sources_json(const std::vector<config::Source>& sources) {
   json list = json::array();
-  for (const points::Points::ConntrackUse& use : daemon.enforcement().conntrack()) {
-    list.push_back({{"network", use.network},
-                    {"entries", use.count.entries},
-                    {"max", use.count.most},
-                    {"full", use.full}});
+  for (const config::Source& source : sources) {
+    list.push_back({{"file", source.file}, {"content", source.content}});
   }
   return list;
 }
 
-json status_json(Daemon& daemon) {
-  const Settings& settings = daemon.settings();
-  json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
-  for (const workload::Workload* workload : daemon.registry().all()) {
-    auto& count = counts[workload::text(workload->state)];
-    count = count.get<int>() + 1;
-  }
-  return {{"version", TRIREME_VERSION},
-          {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
-          {"uptime_seconds", daemon.uptime().count()},
-          {"policy",
-           {{"directory", settings.directory()},
-            {"generation", settings.generation()},
-            {"digest", policy::hex(settings.policy()->digest)},
-            {"rules", settings.policy()->rules.size()},
-            {"loaded",
-             fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                         fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
-            {"errors", settings.errors()},
-            {"warnings", daemon.warnings()}}},
-          {"workloads", counts},
-          {"sources", daemon.sources()},
-          {"cgroup_driver", daemon.cgroup_driver()},
-          {"gate", gate_json(daemon)},
-          {"self_check",
-           {{"gate_repairs", daemon.self_check().gate_repairs()},
-            {"network_moves", daemon.self_check().moves()}}},
-          {"tokens", tokens_json(daemon)},
-          {"conntrack", conntrack_json(daemon)},
-          {"names", names_json(daemon)},
-          {"problems", daemon.problems()}};
-}
+constexpr std::size_t kMostExpiring = 1'000;  // rules that the method `policy` lists
 
 json policy_json(const Settings& settings) {
-  json sources = json::array();
-  for (const config::Source& source : settings.policy_sources()) {
-    sources.push_back({{"file", source.file}, {"content", source.content}});
+  json expiring = json::array();
+  std::size_t left_out = 0;
+  const policy::Now time = settings.rule_time();
+  for (const policy::Rule& rule : settings.whole_policy().rules) {
+    if (!rule.until) {
+      continue;
+    }
+    if (expiring.size() == kMostExpiring) {
+      ++left_out;
+      continue;
+    }
+    expiring.push_back({{"rule", rule.text()},
+                        {"until", policy::text(*rule.until)},
+                        {"expired", policy::has_expired(rule, time)}});
   }
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
+          {"identity_digest", policy::hex(settings.host()->digest)},
+          {"expiring", std::move(expiring)},
+          {"expiring_left_out", left_out},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
-          {"sources", std::move(sources)}};
+          {"sources", sources_json(settings.policy_sources())},
+          {"identity_sources", sources_json(settings.identity_sources())}};
+}
+
+json connection_json(const OpenConnections& group) {
+  json object = to_json(group.tally);
+  object["local"] = group.is_local;
+  object["guess"] = group.is_guess;
+  object["unproved"] = group.is_unproved;
+  for (const auto& [end, has_token] :
+       {std::pair("source", group.from_has_token), std::pair("destination", group.to_has_token)}) {
+    if (has_token) {
+      object[end]["token"] = true;
+    }
+  }
+  if (!group.client_ports.empty()) {
+    object["client_ports"] = group.client_ports;
+  }
+  return object;
 }
 
 Result<json> connections_json(Daemon& daemon, const json& params) {
@@ -178,24 +91,42 @@ Result<json> connections_json(Daemon& daemon, const json& params) {
   if (!filter) {
     return tl::unexpected(filter.error());
   }
-  const auto found = connections(daemon);
+  const auto found =
+      connections(daemon, params.value("processes", false) ? Scope::everything : Scope::workloads);
   if (!found) {
     return tl::unexpected(found.error());
   }
   const auto limit = params.value("limit", std::numeric_limits<std::size_t>::max());
   json list = json::array();
   std::size_t left_out = 0;
-  for (const control::FlowTally& tally : found->tallies) {
-    if (!filter->matches(tally.last)) {
+  for (const OpenConnections& group : found->groups) {
+    if (!filter->matches(group.tally.last)) {
       continue;
     }
-    list.size() < limit ? list.push_back(to_json(tally)) : void(++left_out);
+    list.size() < limit ? list.push_back(connection_json(group)) : void(++left_out);
   }
-  return json{{"flows", found->flows},
-              {"unknown", found->unknown},
-              {"complete", found->complete},
-              {"left_out", left_out},
-              {"connections", std::move(list)}};
+  return json{{"flows", found->flows},       {"unknown", found->unknown},
+              {"complete", found->complete}, {"unread_networks", found->unread},
+              {"left_out", left_out},        {"connections", std::move(list)}};
+}
+
+json rules_json(Daemon& daemon) {
+  json list = json::array();
+  for (const auto& [text, rule, count] : daemon.flows().hits().lines(*daemon.settings().policy())) {
+    json line = {{"rule", text},
+                 {"hits", count.hits},
+                 {"last", count.last ? json(time_text(*count.last)) : json()},
+                 {"since", time_text(count.since)}};
+    if (rule != nullptr) {
+      line.update({{"name", rule->name},
+                   {"action", rule->action == policy::Rule::Action::allow ? "allow" : "deny"},
+                   {"mode", rule->mode == policy::Mode::audit ? "audit" : "enforce"},
+                   {"file", rule->where.file},
+                   {"line", rule->where.line}});
+    }
+    list.push_back(std::move(line));
+  }
+  return list;
 }
 
 json words_json(Daemon& daemon) {
@@ -211,75 +142,43 @@ json words_json(Daemon& daemon) {
   for (const policy::Network& network : daemon.settings().policy()->networks) {
     networks.insert("@" + network.name);
   }
-  return {{"workloads", names}, {"labels", labels}, {"networks", networks}};
+  std::set<std::string> held;
+  for (const workload::Hold& hold : daemon.registry().holds()) {
+    held.insert(hold.name);
+  }
+  return {{"workloads", names}, {"labels", labels}, {"networks", networks}, {"held", held}};
 }
 
 /// Lists the workloads by name, each in its state at the time when the caller reads it. Workloads
 /// that have ended by then are left out.
-Reply::Next list_workloads(workload::Registry& registry, bool examine) {
+Reply::Next list_workloads(Daemon& daemon, bool examine) {
+  workload::Registry& registry = daemon.registry();
   auto names = std::make_shared<std::vector<std::string>>();
   for (const workload::Workload* workload : registry.all()) {
     names->push_back(workload->name);
   }
-  return [&registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
-    while (next < names->size()) {
-      const std::string& name = (*names)[next++];
-      const workload::Workload* workload = registry.find_name(name);
-      if (examine && workload != nullptr && workload->state == workload::State::enforced &&
-          !workload->cgroup_path.empty()) {
-        registry.examine(std::string(workload->cgroup_path));
-        workload = registry.find_name(name);
-      }
-      if (workload != nullptr) {
-        return workload_json(*workload);
-      }
-    }
-    return std::nullopt;
-  };
+  return
+      [&daemon, &registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
+        while (next < names->size()) {
+          const std::string& name = (*names)[next++];
+          const workload::Workload* workload = registry.find_name(name);
+          if (examine && workload != nullptr && workload->state == workload::State::enforced &&
+              !workload->cgroup_path.empty()) {
+            registry.examine(std::string(workload->cgroup_path));
+            workload = registry.find_name(name);
+          }
+          if (workload != nullptr) {
+            return workload_json(*workload, registry, *daemon.settings().host());
+          }
+        }
+        return std::nullopt;
+      };
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
-  const auto lookup =
-      [&registry = daemon.registry()](std::string_view name) -> std::optional<policy::ExplainPeer> {
-    const workload::Workload* workload = registry.find_name(std::string(name));
-    if (workload == nullptr) {
-      return std::nullopt;
-    }
-    policy::ExplainPeer peer;
-    peer.text = name;
-    peer.name = name;
-    peer.kind = policy::Endpoint::Kind::workload;
-    peer.labels = workload->labels;
-    peer.workload = workload->number;
-    if (workload->state == workload::State::quarantined) {
-      peer.quarantine = workload->reason;
-    } else if (workload->state == workload::State::unenforced) {
-      peer.note = fmt::format("{} is not enforced, so no policy applies to it: {}", peer.name,
-                              workload->reason);
-    }
-    return peer;
-  };
-  const auto addresses = [&daemon](const std::string& name) {
-    std::set<policy::Address> found;
-    for (const points::Point* point : daemon.enforcement().all()) {
-      for (const policy::Address& address : point->enforcer().addresses(name)) {
-        found.insert(address);
-      }
-    }
-    return std::vector<policy::Address>(found.begin(), found.end());
-  };
-  const auto named = [&daemon](const policy::Address& address) {
-    std::set<std::size_t> found;
-    for (const points::Point* point : daemon.enforcement().all()) {
-      const auto here = point->enforcer().named_networks(address);
-      found.insert(here.begin(), here.end());
-    }
-    return std::vector<std::size_t>(found.begin(), found.end());
-  };
-  return control::explain(
-      *daemon.settings().policy(), params.at("from").get<std::string>(),
-      params.at("to").get<std::string>(), params.at("port").get<std::string>(),
-      {.workload = lookup, .is_local = {}, .addresses = addresses, .named = named});
+  return control::explain(*daemon.settings().policy(), world_view(daemon),
+                          params.at("from").get<std::string>(), params.at("to").get<std::string>(),
+                          params.at("port").get<std::string>());
 }
 
 Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {
@@ -341,7 +240,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
             answer([&daemon](const json&) { return status_json(daemon); }));
   server.on(method::workloads, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {
-              reply.list(list_workloads(daemon.registry(), params.value("examine", true)));
+              reply.list(list_workloads(daemon, params.value("examine", true)));
             });
   server.on(method::metrics, Access::root, answer([&daemon](const json&) {
               return json{{"text", metrics_text(daemon)}};
@@ -361,6 +260,11 @@ void register_methods(control::Server& server, Daemon& daemon) {
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               const auto explanation = explain(daemon, params);
               explanation ? reply.result(*explanation) : reply.error(explanation.error());
+            });
+  server.on(method::world, Access::root,
+            [&daemon](const Caller&, const json& /*params*/, const Reply& reply) {
+              const auto world = std::make_shared<const policy::World>(world_view(daemon));
+              reply.list_events(control::world_events(world), control::world_result(*world));
             });
   server.on(method::launch, Access::anyone,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
@@ -397,10 +301,21 @@ void register_methods(control::Server& server, Daemon& daemon) {
               const auto listed = connections_json(daemon, params);
               listed ? reply.result(*listed) : reply.error(listed.error());
             });
+  server.on(method::present, Access::root,
+            answer([&daemon](const json&) { return present_json(daemon); }));
   server.on(method::policy, Access::root,
             answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
+  server.on(method::rules, Access::root,
+            answer([&daemon](const json&) { return rules_json(daemon); }));
   server.on(method::words, Access::root,
             answer([&daemon](const json&) { return words_json(daemon); }));
+  register_incident_methods(server, daemon);
+  server.on(method::survey, Access::root,
+            [&daemon](const Caller&, const json&, const Reply& reply) {
+              const auto found = survey_json(daemon);
+              found ? reply.result(*found) : reply.error(found.error());
+            });
+  register_change_methods(server, daemon);
 }
 
 }  // namespace trireme::daemon

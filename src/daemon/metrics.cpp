@@ -59,6 +59,9 @@ void policy_in_force(Exposition& page, Daemon& daemon) {
              settings.generation());
   page.gauges("trireme_policy_info", "The policy in force: equal digests are equal policies.");
   page.sample({{"digest", policy::hex(settings.policy()->digest)}}, std::uint64_t{1});
+  page.gauges("trireme_identity_info",
+              "The identity files in force: equal digests are equal files.");
+  page.sample({{"digest", policy::hex(settings.host()->digest)}}, std::uint64_t{1});
   page.gauge("trireme_policy_rules", "Rules of the policy in force.",
              settings.policy()->rules.size());
   page.gauge("trireme_policy_loaded_timestamp_seconds", "When the policy in force was loaded.",
@@ -70,6 +73,15 @@ void policy_in_force(Exposition& page, Daemon& daemon) {
              settings.errors().size());
   page.gauge("trireme_policy_warnings", "Warnings of the policy in force.",
              daemon.warnings().size());
+  page.gauge("trireme_policy_unconfirmed",
+             "1 while a policy waits for 'trirectl policy confirm', else 0.",
+             daemon.changes().waiting() ? 1 : 0);
+  page.counters("trireme_policy_changes_total",
+                "Changes by 'trirectl policy apply', 'confirm' and 'rollback'; expired: rolled "
+                "back because they were not confirmed.");
+  for (const auto& [what, count] : daemon.changes().counts()) {
+    page.sample({{"change", what}}, count);
+  }
   page.counters("trireme_reloads_total", "Reloads by result.");
   page.sample({{"result", "applied"}}, settings.reloads());
   page.sample({{"result", "refused"}}, settings.failed_reloads());
@@ -89,6 +101,10 @@ void flows(Exposition& page, Daemon& daemon) {
   for (const auto& [key, count] : counts) {
     page.sample({{"verdict", key.first}, {"reason", key.second}}, count);
   }
+  page.counter("trireme_flows_sampled_total",
+               "Allowed flows reported as samples: each pair of endpoints and port at most once a "
+               "minute.",
+               feed.sampled());
   page.counter("trireme_flow_log_lost_total",
                "Times that the kernel's log overflowed, so that flows were lost.",
                daemon.enforcement().logs_lost());

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "problems.hpp"
 
-#include <spdlog/spdlog.h>
+#include <syslog.h>
 
 #include "trireme/base/log_shares.hpp"
 
 namespace trireme::daemon {
 
-void Problems::note(const std::string& topic, const Status& outcome) {
+void Problems::note(const std::string& topic, const Status& outcome, const char* id,
+                    const JournalFields& fields) {
   if (outcome) {
     by_topic_.erase(topic);
     return;
@@ -16,7 +17,7 @@ void Problems::note(const std::string& topic, const Status& outcome) {
   if (by_topic_[topic] != text) {
     by_topic_[topic] = text;
     if (log_shares().admit("problem " + topic)) {
-      spdlog::error("{}", text);
+      log_event(LOG_ERR, id, text, fields);
     }
   }
 }

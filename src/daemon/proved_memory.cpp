@@ -59,7 +59,7 @@ handshake::Milliseconds monotonic() {
 }
 
 /// Identifies a network namespace as long as it exists; 0 is the daemon's own.
-std::uint64_t inode_of(const points::Point& point) {
+std::uint64_t inode_of_point(const points::Point& point) {
   return point.network() == nullptr ? 0 : point.network()->inode();
 }
 
@@ -168,7 +168,7 @@ void ProvedMemory::recall(const Points& points, const workload::Registry& regist
   };
   std::map<std::uint64_t, const points::Point*> by_inode;
   for (points::Point* point : points) {
-    by_inode[inode_of(*point)] = point;
+    by_inode[inode_of_point(*point)] = point;
   }
   const auto content = read_file(file_, kMostBytes);
   if (!content && ::access(file_.c_str(), F_OK) == 0) {
@@ -343,7 +343,7 @@ void ProvedMemory::keep_clients(const Points& points) {
 Status ProvedMemory::save(const Points& points) {
   std::map<handshake::PointId, std::uint64_t> inodes;
   for (const points::Point* point : points) {
-    inodes[point->id()] = inode_of(*point);
+    inodes[point->id()] = inode_of_point(*point);
   }
   std::string text;
   const auto add = [&](const handshake::ProvedFlows& flows, const char* protocol) {

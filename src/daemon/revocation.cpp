@@ -13,6 +13,7 @@ namespace {
 constexpr std::chrono::seconds kRetry(1);
 /// Longer than any packet is between two rules.
 constexpr std::chrono::milliseconds kSecondLook(100);
+constexpr std::chrono::seconds kSettling(1);
 
 }  // namespace
 
@@ -29,9 +30,10 @@ void Revocation::look(const std::vector<points::Point*>& points) {
   std::erase_if(failed_, is_closed);
   std::erase_if(due_, is_closed);
   std::size_t revoked = 0;
+  const bool waits = must_wait();
   for (points::Point* point : points) {
     failed_.erase(point->id());
-    if (const auto here = point->enforcer().revoke()) {
+    if (const auto here = point->enforcer().revoke(!waits)) {
       revoked += *here;
     } else {
       failed_[point->id()] = here.error();
@@ -54,6 +56,23 @@ void Revocation::look_twice(const std::vector<points::Point*>& points) {
   }
   look(points);
   await_next();
+}
+
+void Revocation::look_after_load(const std::vector<points::Point*>& points) {
+  settled_by_ = Clock::now() + kSettling;
+  look_twice(points);
+}
+
+bool Revocation::must_wait() {
+  const auto now = Clock::now();
+  if (is_settled_() || now >= settled_by_) {
+    return false;
+  }
+  for (const points::Point* point : points_.all()) {
+    due_.try_emplace(point->id(), now + kSecondLook);
+  }
+  await_next();
+  return true;
 }
 
 void Revocation::look_again() {

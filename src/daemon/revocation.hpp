@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "problems.hpp"
@@ -15,8 +17,10 @@ namespace trireme::daemon {
 
 class Revocation {
  public:
-  /// All references outlive this object.
-  Revocation(points::Points& points, Problems& problems) : points_(points), problems_(problems) {}
+  /// All references outlive this object. `is_settled`: false while the sources still find out who
+  /// is a workload under the settings in force.
+  Revocation(points::Points& points, Problems& problems, std::function<bool()> is_settled)
+      : points_(points), problems_(problems), is_settled_(std::move(is_settled)) {}
   Revocation(const Revocation&) = delete;
   Revocation& operator=(const Revocation&) = delete;
 
@@ -30,6 +34,13 @@ class Revocation {
   /// may have authorized its flow in between. Each look reads every flow of the machine, so call it
   /// only if something changed.
   void look_twice(const std::vector<points::Point*>& points);
+  /// The same after a load. A workload that the new settings release is one until its source has
+  /// decided, and has the new policy already: its connections are closed only if they are not
+  /// allowed then, but after a second in any case.
+  void look_after_load(const std::vector<points::Point*>& points);
+  /// True while connections are not to be closed yet, because of look_after_load(). Every point is
+  /// looked at again when that is over.
+  [[nodiscard]] bool must_wait();
 
   /// Flows that have lost their authorization.
   [[nodiscard]] std::uint64_t count() const { return count_; }
@@ -41,6 +52,8 @@ class Revocation {
 
   points::Points& points_;
   Problems& problems_;
+  std::function<bool()> is_settled_;
+  Clock::time_point settled_by_;
   event::Timer timer_;
   std::map<handshake::PointId, Clock::time_point> due_;  // when each is looked at again
   std::map<handshake::PointId, Error> failed_;

@@ -50,6 +50,8 @@ Status Daemon::follow_time() {
   for (Status opened :
        {prune_.open(loop_->get(), [this] { prune(); }),
         log_summary_.open(loop_->get(), [this] { summarize_log(); }),
+        expiry_.open(
+            loop_->get(), [this] { look_at_expiry(); }, event::kNormal, event::kExact),
         second_.open(
             loop_->get(), [this] { pass_second(); }, kSecondPriority, kEverySecond / 10),
         loop_->after_turns([this] { finish_turn(); })}) {
@@ -90,7 +92,7 @@ void Daemon::prune() {
 
 /// Called when all pending events are handled, before the loop sleeps.
 void Daemon::finish_turn() {
-  const auto reevaluated = points_->reevaluate_new();
+  const auto reevaluated = points_->reevaluate_new(!revocation_->must_wait());
   problems_.note("flows of new workloads",
                  reevaluated ? Status{} : Status(tl::unexpected(reevaluated.error())));
   if (reevaluated && *reevaluated > 0 && log_shares().admit("connections")) {
@@ -106,11 +108,24 @@ void Daemon::finish_turn() {
   update_systemd_status();
 }
 
+/// Asks the clock every second, because it can be set, and exactly when the next rule expires.
+void Daemon::look_at_expiry() {
+  problems_.note("rules that have expired", settings_->look_at_clock());
+  problems_.note(kLatestTimeTopic, settings_->keep_latest_time());
+  if (const auto left = settings_->time_left();
+      left && left->count() > 0 && *left < 2 * kEverySecond) {
+    expiry_.arm(*left);
+  }
+}
+
 void Daemon::pass_second() {
+  look_at_expiry();
+  changes_->tick();
   proved_->look(points_->all());
   note_conntrack();
   note_crowding();
   note_versions();
+  flows_.log_repeated(AuditSummary::Clock::now());
   second_.arm(kEverySecond);
 }
 

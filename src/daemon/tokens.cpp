@@ -27,13 +27,20 @@ constexpr std::chrono::minutes kOtherVersion(10);
 /// The verifier reports a difference once per minute.
 constexpr std::chrono::seconds kOtherPolicy(150);
 constexpr std::size_t kOtherVersions = 8;  // notes of each kind
+constexpr std::size_t kFailingPeers = 8;   // that are named
 
-policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
+policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address,
+                           const workload::Registry& registry) {
   policy::FlowEnd end;
   end.address = address;
   if (event.remote != nullptr) {
     end.labels = event.remote->labels;
-    end.host = event.remote->peer->name;
+    const credentials::Peer& peer = *event.remote->peer;
+    end.host = peer.type == wire::CredentialType::local ? "" : peer.name;
+    end.number = event.near;
+    if (const workload::Workload* workload = registry.find_number(event.near)) {
+      end.workload = workload->name;
+    }
   } else {
     end.entity = "@world";
   }
@@ -45,14 +52,33 @@ policy::FlowEnd local_end(const handshake::Event& event, const policy::Address& 
   policy::FlowEnd end;
   end.address = address;
   if (const workload::Workload* workload = registry.find_number(event.local)) {
+    end.number = event.local;
     end.workload = workload->name;
     end.labels = workload->labels;
   } else if (event.self != nullptr && event.self->number != 0) {
+    end.number = event.local;
     end.labels = event.self->labels;
   } else {
     end.entity = "@host";
   }
   return end;
+}
+
+/// The verdicts of the two ends. If both are on this host, they are one decision by one policy, of
+/// which the other side's report is a repetition. What a remote host decided is known only where it
+/// said that it denies the flow; then this end has not decided.
+void set_verdicts(policy::Flow& flow, const handshake::Event& event) {
+  auto& own = event.local_is_client ? flow.at_source : flow.at_destination;
+  auto& other = event.local_is_client ? flow.at_destination : flow.at_source;
+  flow.reporter = event.local_is_client ? policy::Reporter::client : policy::Reporter::server;
+  if (event.reason == handshake::Reason::denied_by_peer) {
+    other = event.verdict;
+    return;
+  }
+  own = event.verdict;
+  if (event.near != 0) {
+    other = event.verdict;
+  }
 }
 
 std::string holder_text(const handshake::Owner& owner, const workload::Registry& registry) {
@@ -66,7 +92,21 @@ std::string holder_text(const handshake::Owner& owner, const workload::Registry&
                                       : "a workload that has ended";
 }
 
+std::string reason_text(handshake::Reason reason, const std::string& detail) {
+  const std::string sentence = handshake::sentence(reason);
+  return detail.empty()     ? sentence
+         : sentence.empty() ? detail
+                            : fmt::format("{}: {}", sentence, detail);
+}
+
 }  // namespace
+
+std::string text(const handshake::PeerOutcomes& peer) {
+  return fmt::format("peer {}: {} of {} to it failed in the last minutes; the newest: {}",
+                     peer.address.text(), peer.refused,
+                     counted(peer.refused + peer.allowed, "connection"),
+                     reason_text(peer.reason, peer.detail));
+}
 
 Result<std::unique_ptr<Tokens>> Tokens::start(
     const std::string& runtime_dir, policy::Numbers& numbers,
@@ -253,6 +293,30 @@ std::vector<std::string> Tokens::other_policies() const {
   return list;
 }
 
+std::vector<handshake::PeerOutcomes> Tokens::peers() const {
+  return proved_.peers.recent(std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+std::vector<std::string> Tokens::failing_peers() const {
+  std::vector<std::string> list;
+  std::size_t more = 0;  // a workload that scans [host] peers must not bury other warnings
+  for (const handshake::PeerOutcomes& peer : peers()) {
+    if (peer.fails() && list.size() < kFailingPeers) {
+      list.push_back(text(peer));
+    } else if (peer.fails()) {
+      more++;
+    }
+  }
+  if (more > 0) {
+    list.push_back(
+        fmt::format("most connections to {} failed too: see \"peers\" in 'trirectl status "
+                    "--json'",
+                    counted(more, "more peer")));
+  }
+  return list;
+}
+
 void Tokens::take_events() {
   for (const handshake::Event& event : verifier_->take_events()) {
     if (event.is_other_policy) {
@@ -280,19 +344,19 @@ policy::Flow Tokens::flow_of(const handshake::Event& event) const {
   policy::Flow flow;
   flow.time = std::chrono::system_clock::now();
   flow.verdict = event.verdict;
+  flow.sampled = event.sample != 0;
   flow.protocol = event.protocol;
   flow.port = event.ends.destination_port;
   const auto end = [&](bool is_local, const policy::Address& address) {
-    return is_local ? local_end(event, address, *registry_) : remote_end(event, address);
+    return is_local ? local_end(event, address, *registry_)
+                    : remote_end(event, address, *registry_);
   };
   flow.source = end(event.local_is_client, event.ends.source);
   flow.destination = end(!event.local_is_client, event.ends.destination);
+  set_verdicts(flow, event);
   flow.rule = event.rule;
-  flow.cause = handshake::text(event.reason);
-  const std::string sentence = handshake::sentence(event.reason);
-  flow.reason = event.detail.empty() ? sentence
-                : sentence.empty()   ? event.detail
-                                     : fmt::format("{}: {}", sentence, event.detail);
+  flow.cause = flow.sampled ? "" : handshake::text(event.reason);
+  flow.reason = reason_text(event.reason, event.detail);
   return flow;
 }
 

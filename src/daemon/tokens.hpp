@@ -18,6 +18,9 @@
 
 namespace trireme::daemon {
 
+/// "peer 10.0.0.2: 7 of 9 connections to it failed in the last minutes; the newest: …"
+[[nodiscard]] std::string text(const handshake::PeerOutcomes& peer);
+
 class Tokens {
  public:
   /// Starts the verifier's threads. If the kernel has no queues, there is no verifier, and
@@ -64,6 +67,10 @@ class Tokens {
   [[nodiscard]] std::vector<std::string> other_versions() const;
   /// Lines about peers of the last minutes that have another policy than this host, at most eight.
   [[nodiscard]] std::vector<std::string> other_policies() const;
+  /// How flows of this host's workloads to remote hosts ended in the last minutes.
+  [[nodiscard]] std::vector<handshake::PeerOutcomes> peers() const;
+  /// A line for each remote host to which most flows fail.
+  [[nodiscard]] std::vector<std::string> failing_peers() const;
 
  private:
   /// A line about a peer, shown until some time after `seen`.

@@ -253,7 +253,7 @@ void flush_named(NftBatch& batch) {
 }
 
 bool reads_answers(const policy::Policy& policy) {
-  return !policy::NameIndex(policy).empty();
+  return policy.mode == policy::Mode::audit || !policy::NameIndex(policy).empty();
 }
 
 void write_answers(NftBatch& batch, const policy::Policy& policy) {

@@ -30,6 +30,8 @@ constexpr std::uint32_t kPortClass = 10;
 constexpr std::uint32_t kPortKey = 12;  // 12..13: protocol, port
 constexpr std::uint32_t kOutcome = 15;
 
+constexpr std::uint32_t kAnyDestination = ~0U;  // in a set of shares; is no number
+
 }  // namespace
 
 // --- matches ---
@@ -37,6 +39,17 @@ constexpr std::uint32_t kOutcome = 15;
 NftRule protocol(std::uint8_t number) {
   NftRule rule;
   rule.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(number));
+  return rule;
+}
+
+NftRule reported(std::uint8_t number) {
+  if (number != 0) {
+    return protocol(number);
+  }
+  NftRule rule;
+  rule.meta(NFT_META_L4PROTO, 0)
+      .not_equal(0, NftBytes::u8(IPPROTO_TCP))
+      .not_equal(0, NftBytes::u8(IPPROTO_UDP));
   return rule;
 }
 
@@ -212,6 +225,22 @@ End host_end(std::uint8_t nfproto, bool of_source, bool named) {
 }
 End world_end(std::uint8_t nfproto, bool of_source, bool named) {
   return {.kind = End::Kind::world, .of_source = of_source, .nfproto = nfproto, .named = named};
+}
+
+NftRule& within_share(NftRule& rule, const kernel::NftSet& shares, std::uint32_t source,
+                      bool numbered, Share share) {
+  if (numbered) {
+    rule.immediate(source - 1, NftBytes::u32(kAnyDestination));
+  }
+  return rule.limit_each(shares.name, numbered ? source - 1 : source, share.per_second,
+                         share.burst);
+}
+
+NftRule& within_all(NftRule& rule, const kernel::NftSet& shares, std::uint32_t source,
+                    Share share) {
+  return rule.immediate(source - 1, NftBytes::u32(kAnyDestination))
+      .immediate(source, NftBytes::u32(abi::kNoNumber))
+      .limit_each(shares.name, source - 1, share.per_second, share.burst);
 }
 
 void write_labels(NftRule& rule, const End& source, const End& destination) {

@@ -30,6 +30,10 @@ inline constexpr std::uint8_t kAck = 16;
 // --- matches ---
 
 [[nodiscard]] kernel::NftRule protocol(std::uint8_t number);
+/// What rules report: TCP, UDP, and all other protocols (0). Only the first two have ports. In the
+/// place of a port, others have something that can differ in each packet: a checksum, an id.
+inline constexpr std::array<std::uint8_t, 3> kReported = {IPPROTO_TCP, IPPROTO_UDP, 0};
+[[nodiscard]] kernel::NftRule reported(std::uint8_t number);
 kernel::NftRule& tcp_flags(kernel::NftRule& rule, std::uint8_t mask);
 /// A TCP segment with SYN and without ACK.
 [[nodiscard]] kernel::NftRule connection_request();
@@ -109,6 +113,21 @@ kernel::NftRule& label_by_priority(kernel::NftRule& rule, bool is_source, std::u
 kernel::NftRule& put_number(kernel::NftRule& rule, std::uint32_t flags);
 /// Loads the endpoint's number, writes it to the priority and sends the packet to the verifier.
 kernel::NftRule& ask_about(kernel::NftRule& rule, const End& workload, std::uint32_t flags);
+
+/// How much of what rules report each owner can use up.
+struct Share {
+  std::uint32_t per_second = 0;
+  std::uint32_t burst = 0;
+};
+/// Ends the rule if the owner of the packet's report has used up its share. Register `source` has
+/// the number of the source, the next one that of the destination; the one before is overwritten. A
+/// source with a number is an owner. Of sources without one, which others can invent, all those of
+/// one destination are.
+kernel::NftRule& within_share(kernel::NftRule& rule, const kernel::NftSet& shares,
+                              std::uint32_t source, bool numbered, Share share);
+/// The same for the reports of all owners, in whatever rules. Overwrites register `source` too.
+kernel::NftRule& within_all(kernel::NftRule& rule, const kernel::NftSet& shares,
+                            std::uint32_t source, Share share);
 
 /// Stores both endpoints' numbers and abi::kAuthorized in the flow's label.
 void write_labels(kernel::NftRule& rule, const End& source, const End& destination);

@@ -46,6 +46,15 @@ NftSet ends(const char* name, SetType address, std::uint32_t size) {
   return set;
 }
 
+/// Two numbers, added by rules. An owner without reports for five seconds has its whole burst
+/// again.
+NftSet owners(const char* name) {
+  NftSet set = set_of(name, {SetType::mark, SetType::mark}, 8);
+  set.dynamic_timeout_ms = 5000;
+  set.size = 32'768;  // one for each workload as source, and up to two as destination
+  return set;
+}
+
 NftSet labels(const char* name) {
   NftSet set = set_of(name, {SetType::mark}, 4);
   set.data_types = {SetType::integer};
@@ -103,6 +112,13 @@ Sets make() {
       "refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
+  // The flow's label: nft 1.0 cannot list a set with its own type, nor the sets behind it.
+  sets.sampled =
+      set_of("sampled", {SetType::ipv6_addr, SetType::inet_proto, SetType::inet_service}, 24);
+  sets.sampled.dynamic_timeout_ms = 60'000;
+  sets.sampled.size = 4096;
+  sets.refused_shares = owners("refused_shares");
+  sets.sampled_shares = owners("sampled_shares");
   sets.clients4 = ends("clients4", SetType::ipv4_addr, 4);
   sets.clients6 = ends("clients6", SetType::ipv6_addr, 16);
   return sets;
@@ -110,14 +126,15 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 38> Sets::all() const {
-  return {&workloads,    &groups,       &classes,       &same,          &pairs,       &ports,
-          &outcomes,     &ends,         &local4,        &local6,        &remote4,     &remote6,
-          &local_named4, &local_named6, &remote_named4, &remote_named6, &named4,      &named6,
-          &answers,      &source,       &destination,   &enter_out_net, &enter_in_lo, &enter_in_net,
-          &refusal,      &auditing,     &owner,         &speakers4,     &speakers6,   &neighbors,
-          &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused,     &steady,
-          &clients4,     &clients6};
+std::array<const NftSet*, 41> Sets::all() const {
+  return {
+      &workloads,    &groups,         &classes,        &same,          &pairs,       &ports,
+      &outcomes,     &ends,           &local4,         &local6,        &remote4,     &remote6,
+      &local_named4, &local_named6,   &remote_named4,  &remote_named6, &named4,      &named6,
+      &answers,      &source,         &destination,    &enter_out_net, &enter_in_lo, &enter_in_net,
+      &refusal,      &auditing,       &owner,          &speakers4,     &speakers6,   &neighbors,
+      &hashes,       &rulings_in,     &rulings_out,    &selves,        &refused,     &steady,
+      &sampled,      &refused_shares, &sampled_shares, &clients4,      &clients6};
 }
 
 const Sets& sets() {

@@ -13,10 +13,60 @@ using kernel::NftVerdict;
 
 namespace {
 
+/// Allowed flows that the rules of a namespace report, at most; and those of one owner, which are
+/// not all of them at once, so that the first flows of others are reported too.
+constexpr Share kSampledTogether = {.per_second = 50, .burst = 50};
+constexpr Share kSampledShare = {.per_second = 10, .burst = 25};
+
+/// Reports an allowed flow, for `trirectl flows --all` and the counters of rules: each pair of
+/// endpoints and port at most once while its element in `sampled` lives, each owner's and all
+/// together at a bounded rate. Whether it is reported or not, the flow does not come here again.
+void write_sample(Writer& writer) {
+  writer.rule("sample", std::move(NftRule()
+                                      .immediate(8, label_bytes(abi::FlowLabel::bits(abi::kLogged)))
+                                      .set_ct(NFT_CT_LABELS, 8)));
+  // The label has the numbers of both endpoints. The port is that of the service, after any DNAT,
+  // in both directions of the flow.
+  constexpr std::uint32_t key = 8;
+  // Words 1 and 2 of the label are the numbers. nft names a register by what was loaded at its very
+  // place: see NftRule::map().
+  constexpr std::uint32_t source = 1;
+  for (const std::uint8_t number : kReported) {
+    for (const bool numbered : {true, false}) {
+      NftRule report = reported(number);
+      report.meta(NFT_META_CPU, source)
+          .meta(NFT_META_CPU, source + 1)
+          .ct(NFT_CT_LABELS, source - 1);
+      if (numbered) {
+        report.not_equal(source, NftBytes::u32(abi::kNoNumber));
+      } else {
+        report.equal(source, NftBytes::u32(abi::kNoNumber));
+      }
+      report.ct(NFT_CT_LABELS, key).meta(NFT_META_L4PROTO, key + 4);
+      if (number != 0) {
+        report.ct_reply(NFT_CT_PROTO_SRC, key + 5);
+      } else {
+        report.immediate(key + 5, NftBytes::u32(0));
+      }
+      report.not_in(sets().sampled.name, key);
+      within_share(report, sets().sampled_shares, source, numbered, kSampledShare);
+      within_all(report, sets().sampled_shares, source, kSampledTogether)
+          .add_to(sets().sampled.name, key)
+          .log(abi::kLogGroup, "sample")
+          .comment("once in 60 s: both numbers, protocol, port");
+      writer.rule("sample", std::move(report));
+    }
+  }
+}
+
 void write_ends(Writer& writer) {
   for (const std::uint8_t number : {std::uint8_t{IPPROTO_ICMP}, std::uint8_t{IPPROTO_ICMPV6}}) {
     writer.rule("related", std::move(protocol(number).accept()));
   }
+  // The bit is set with a flow's first packet and implies kAuthorized: later packets end here.
+  NftRule logged;
+  writer.rule("allow", std::move(flow_has(logged, abi::kLogged).accept()));
+  writer.sample("allow");
   NftRule authorized;
   writer.rule("allow", std::move(flow_has(authorized, abi::kAuthorized).accept()));
   // Here the flow cannot bear the bit: it is older than the table, or untracked. On lo nothing
@@ -28,20 +78,30 @@ void write_ends(Writer& writer) {
   writer.rule("allow", std::move(connection_request().go_to("refuse")));
   writer.rule("allow", std::move(NftRule().accept()));
 
-  const auto log_once = [&writer](const std::string& chain, const std::string& prefix,
+  write_sample(writer);
+
+  const auto log_once = [&writer](const std::string& chain, NftRule log, const std::string& prefix,
                                   std::uint32_t bits) {
-    NftRule log;
     // Do not log flows that cannot bear a label because they are older than the table: every packet
     // would be logged, without the numbers of its endpoints.
-    flow_has(flow_lacks(log, abi::kLogged), abi::kAuthorized)
+    flow_has(log, abi::kAuthorized)
         .log(abi::kLogGroup, prefix)
         .immediate(8, label_bytes(abi::FlowLabel::bits(bits)))
         .set_ct(NFT_CT_LABELS, 8);
     writer.rule(chain, std::move(log));
-    writer.rule(chain, std::move(NftRule().go_to("allow")));
   };
-  log_once("allow_log", "allow", abi::kLogged);
-  log_once("allow_audit", "audit", abi::kLogged | abi::kAudited);
+  constexpr std::uint32_t audited = abi::kLogged | abi::kAudited;
+  NftRule logged_first;
+  log_once("allow_log", std::move(flow_lacks(logged_first, abi::kLogged)), "allow", abi::kLogged);
+  NftRule audited_first;
+  log_once("allow_audit", std::move(flow_lacks(audited_first, abi::kLogged)), "audit", audited);
+  // It was allowed before, and was sampled or logged as that.
+  NftRule audited_now;
+  log_once("allow_audit", std::move(flow_lacks(flow_has(audited_now, abi::kLogged), abi::kAudited)),
+           "audit", audited);
+  for (const char* chain : {"allow_log", "allow_audit"}) {
+    writer.rule(chain, std::move(NftRule().go_to("allow")));
+  }
 
   writer.rule("refuse",
               std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().refusal.name, 0)));
@@ -92,10 +152,11 @@ void add_chains(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related",        "allow",       "allow_log",     "allow_audit", "refuse",
-        kReject,          kSilent,       kAudit,          "output_nat",  "output_datagram",
-        "input_datagram", "output_net",  "out_net_host",  "in_net_host", "in_net_again",
-        "in_lo_host",     "in_lo_again", "in_lo_to_host", kAnswersHeld,  kAnswersPass}) {
+       {"related",         "allow",          "sample",      "allow_log",     "allow_audit",
+        "refuse",          kReject,          kSilent,       kAudit,          "output_nat",
+        "output_datagram", "input_datagram", "output_net",  "out_net_host",  "in_net_host",
+        "in_net_again",    "in_lo_host",     "in_lo_again", "in_lo_to_host", kAnswersHeld,
+        kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);

@@ -78,6 +78,40 @@ void Writer::replies(const std::string& chain, const std::string& to) {
   rule(chain, std::move(other));
 }
 
+namespace {
+
+/// Refusals of an owner that are logged, at most: 100 of the 4,096 that `refused` holds in 5 s.
+constexpr Share kRefusedShare = {.per_second = 10, .burst = 50};
+
+void load_number(NftRule& rule, const End& end, std::uint32_t reg) {
+  if (end.numbered()) {
+    end.number(rule, reg);
+  } else {
+    rule.immediate(reg, NftBytes::u32(end.kind == End::Kind::host ? abi::kHost : abi::kNoNumber));
+  }
+}
+
+/// Logs each kind once while its element in `refused` lives, within the share of its owner.
+void log_refusal(NftRule& log, const End& source, const End& destination, bool has_ports) {
+  constexpr std::uint32_t key = 9;
+  load_number(log, destination, key + 1);
+  load_number(log, source, key);
+  log.meta(NFT_META_L4PROTO, key + 2);
+  if (has_ports) {
+    log.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, key + 3);
+  } else {
+    log.immediate(key + 3, NftBytes::u32(0));
+  }
+  log.not_in(sets().refused.name, key);
+  within_share(log, sets().refused_shares, key, source.numbered(), kRefusedShare)
+      .add_to(sets().refused.name, key)
+      .log(abi::kLogGroup, "deny")
+      .comment("logged once in 5 s: number of " + source.text() + ", number of " +
+               destination.text());
+}
+
+}  // namespace
+
 void Writer::refusals(const std::string& chain, const End& source, const End& destination) {
   // In audit mode, handle a refusal as an audited deny, so that each flow is logged with the
   // decision that enforcing would make. Replies are logged with their flow. Never if an endpoint is
@@ -118,22 +152,11 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
                             .not_in(sets().steady.name, 0)
                             .drop()
                             .comment("sets are being exchanged: TCP retransmits")));
-  NftRule log;
-  const auto load = [&log](const End& end, std::uint32_t reg) {
-    if (end.numbered()) {
-      end.number(log, reg);
-    } else {
-      log.immediate(reg, NftBytes::u32(end.kind == End::Kind::host ? abi::kHost : abi::kNoNumber));
-    }
-  };
-  constexpr std::uint32_t key = 9;
-  load(destination, key + 1);
-  load(source, key);
-  log.meta(NFT_META_L4PROTO, key + 2).payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, key + 3);
-  log.not_in(sets().refused.name, key).add_to(sets().refused.name, key).log(abi::kLogGroup, "deny");
-  log.comment("logged once in 5 s: number of " + source.text() + ", number of " +
-              destination.text());
-  rule(chain, std::move(log));
+  for (const std::uint8_t number : kReported) {
+    NftRule log = reported(number);
+    log_refusal(log, source, destination, number != 0);
+    rule(chain, std::move(log));
+  }
   for (const End& end : {source, destination}) {
     if (end.numbered()) {
       NftRule quarantined;
@@ -145,6 +168,11 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
     }
   }
   rule(chain, std::move(NftRule().go_to("refuse")));
+}
+
+void Writer::sample(const std::string& chain) {
+  NftRule flow;
+  rule(chain, std::move(flow_has(flow_lacks(flow, abi::kLogged), abi::kAuthorized).jump("sample")));
 }
 
 void Writer::exempt(const std::string& chain) {

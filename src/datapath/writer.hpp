@@ -47,6 +47,8 @@ class Writer {
   void replies(const std::string& chain, const std::string& to);
   /// Logs a refusal (once in 5 s). Drops silently if an endpoint is quarantined, refuses otherwise.
   void refusals(const std::string& chain, const End& source, const End& destination);
+  /// Reports a flow that is authorized and has not been logged, at a bounded rate (chain "sample").
+  void sample(const std::string& chain);
   /// Accepts packets without a workload at either end, and sets abi::kExempt so that the rest of
   /// the connection passes at once.
   void exempt(const std::string& chain);

@@ -92,4 +92,10 @@ std::vector<policy::Prefix> Source::networks_of(const Engine& engine, bool& comp
   return prefixes;
 }
 
+std::vector<policy::Address> Source::addresses_of(const std::string& container_id) const {
+  const auto found = containers_.find(container_id);
+  return found == containers_.end() || !found->second->facts ? std::vector<policy::Address>()
+                                                             : found->second->facts->addresses;
+}
+
 }  // namespace trireme::docker

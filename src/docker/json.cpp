@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "json.hpp"
 
+#include <netinet/in.h>
+
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "trireme/base/json.hpp"
 
@@ -105,6 +110,41 @@ void read_networks(const json& inspection, ContainerFacts& facts) {
   }
 }
 
+std::optional<std::uint16_t> port_number(std::string_view text) {
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  return error == std::errc() && end == text.data() + text.size() && port != 0 ? std::optional(port)
+                                                                               : std::nullopt;
+}
+
+constexpr std::size_t kMostPublished = 256;  // a range of ports can be published
+
+/// NetworkSettings.Ports: {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": null}.
+std::vector<policy::PublishedPort> published_ports(const json& ports) {
+  std::set<policy::PublishedPort> found;
+  if (!ports.is_object()) {
+    return {};
+  }
+  for (const auto& [name, bindings] : ports.items()) {
+    const std::size_t slash = std::min(name.find('/'), name.size());
+    const auto port = port_number(std::string_view(name).substr(0, slash));
+    const std::string protocol = name.substr(slash);
+    if (!port || !bindings.is_array() || (protocol != "/tcp" && protocol != "/udp")) {
+      continue;
+    }
+    for (const json& binding : bindings) {
+      const auto host_port = port_number(text_of(member(binding, "HostPort")));
+      if (host_port && found.size() < kMostPublished) {
+        found.insert(
+            {.protocol = protocol == "/tcp" ? std::uint8_t{IPPROTO_TCP} : std::uint8_t{IPPROTO_UDP},
+             .port = *port,
+             .host_port = *host_port});
+      }
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
 }  // namespace
 
 bool is_container_id(std::string_view text) {
@@ -179,6 +219,7 @@ Result<ContainerFacts> parse_inspection(std::string_view text) {
   facts.cgroup_parent = text_of(member(host, "CgroupParent"));
   facts.publishes_ports =
       member(host, "PublishAllPorts") == true || !member(host, "PortBindings").empty();
+  facts.published = published_ports(member(member(*inspection, "NetworkSettings"), "Ports"));
   facts.capabilities = capabilities_of(*inspection);
   read_networks(*inspection, facts);
   const json& pid = member(member(*inspection, "State"), "Pid");

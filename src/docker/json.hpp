@@ -11,12 +11,14 @@
 #include <vector>
 
 #include "trireme/base/result.hpp"
+#include "trireme/config/container_labels.hpp"
 #include "trireme/policy/address.hpp"
+#include "trireme/policy/published.hpp"
 #include "trireme/workload/capabilities.hpp"
 
 namespace trireme::docker {
 
-using RawLabels = std::map<std::string, std::string>;
+using config::RawLabels;
 
 /// What a listing or an inspection reports about a container.
 struct ContainerFacts {
@@ -35,8 +37,9 @@ struct ContainerFacts {
   std::string sandbox;  // the file that keeps its network namespace open; may be empty
   std::string cgroup_parent;
   bool publishes_ports = false;
-  std::vector<std::string> networks;       // names of the networks that it is attached to
-  std::vector<policy::Address> addresses;  // its addresses there; empty while it is stopped
+  std::vector<policy::PublishedPort> published;  // as the engine has bound them; sorted
+  std::vector<std::string> networks;             // names of the networks that it is attached to
+  std::vector<policy::Address> addresses;        // its addresses there; empty while it is stopped
   workload::ContainerCapabilities capabilities;
 };
 

@@ -8,7 +8,6 @@
 
 #include "cgroup.hpp"
 #include "client.hpp"
-#include "labels.hpp"
 #include "trireme/kernel/cgroup.hpp"
 
 namespace trireme::docker {
@@ -69,7 +68,6 @@ class Conversation {
 
 /// The running containers of one engine.
 Result<std::vector<RunningContainer>> containers_of(const std::string& socket,
-                                                    const config::DockerSettings& settings,
                                                     std::chrono::milliseconds patience) {
   auto engine = Conversation::open(socket, patience);
   if (!engine) {
@@ -98,12 +96,13 @@ Result<std::vector<RunningContainer>> containers_of(const std::string& socket,
       const auto labels = answer ? parse_image_labels(*answer) : tl::unexpected(answer.error());
       image->second = labels ? *labels : RawLabels();
     }
-    auto labels = identity_labels(facts->labels, image->second, settings);
     const auto path = kernel::CgroupTree::of(facts->pid);
-    running.push_back({.name = facts->name.empty() ? facts->id.substr(0, 12) : facts->name,
+    running.push_back({.id = facts->id,
+                       .name = facts->name.empty() ? facts->id.substr(0, 12) : facts->name,
                        .pid = facts->pid,
                        .cgroup = path ? own_part(*path, facts->id) : "",
-                       .labels = std::move(labels)});
+                       .labels = facts->labels,
+                       .image_labels = image->second});
   }
   return running;
 }
@@ -148,7 +147,7 @@ RunningContainers running_containers(const config::DockerSettings& settings,
     if (its.empty()) {
       continue;
     }
-    auto listed = containers_of(socket, settings, patience);
+    auto listed = containers_of(socket, patience);
     const std::string reason = listed ? "its engine does not know this container"
                                       : "its engine did not report it: " + listed.error().text();
     std::ranges::for_each(its, [&](const std::string& cgroup) { unknown[cgroup] = reason; });
@@ -173,8 +172,13 @@ RunningContainers running_containers(const config::DockerSettings& settings,
   return found;
 }
 
+std::string container_id(std::string_view name) {
+  const std::string id = id_of_scope(name);
+  return id.empty() ? id_of_directory(name) : id;
+}
+
 bool is_container_cgroup(std::string_view name) {
-  return !id_of_scope(name).empty() || !id_of_directory(name).empty();
+  return !container_id(name).empty();
 }
 
 }  // namespace trireme::docker

@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <tuple>
 #include <utility>
 
-#include "labels.hpp"
 #include "state.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
@@ -21,8 +22,8 @@ constexpr const char* kImageGone =
     "its image is gone, so the container's own labels cannot be distinguished from the image's; "
     "recreate the container";
 constexpr const char* kPublished =
-    "published ports: docker-proxy forwards some of their connections as @host; set "
-    "'userland-proxy=false'";
+    "published ports: docker-proxy forwards some of their connections, and to the container they "
+    "come from @world at the address of its bridge; set 'userland-proxy=false'";
 
 bool has_whole_network(const workload::Description& description) {
   return !description.places.empty() && description.places.front().whole_network;
@@ -40,6 +41,10 @@ void Source::complain(Container& container, const std::string& problem) {
 void Source::decide(Container& container) {
   sought_.erase(container.id);
   declare_soon();
+  if (!makes_workloads()) {
+    decide_by_order(container);
+    return;
+  }
   if (!engines_.empty() && engines_of(container).empty()) {
     leave_to_its_engine(container);
     return;
@@ -68,6 +73,37 @@ void Source::decide(Container& container) {
   }
 }
 
+bool Source::makes_workloads() const {
+  return settings().containers != config::DockerSettings::Containers::none;
+}
+
+bool Source::is_off() const {
+  return !makes_workloads() && !registry_.holds_any(workload::Kind::container);
+}
+
+/// With containers = "none", a container is in quarantine if an operator's order covers it, and
+/// otherwise left alone. As long as its name is not known, nothing changes: a new container stays
+/// in the quarantine that the kernel began when its cgroup was created, and a container that runs
+/// already keeps its connections while the engine is asked.
+void Source::decide_by_order(Container& container) {
+  if (container.facts && container.cgroup.empty()) {
+    if (!container.facts->is_running) {
+      forget_start(container);
+      registry_.end_container(container.id);
+      return;
+    }
+    std::ignore = network_of(container);  // it can be quarantined only by its network namespace
+  }
+  const std::vector<Engine*> engines = engines_of(container);
+  container.is_left_alone = engines.empty();
+  const bool is_named = container.facts || std::ranges::all_of(engines, [&](const Engine* engine) {
+                          return container.questions[engine].is_unknown;
+                        });
+  if (is_named || registry_.hold_on(describe(container, {})) != nullptr) {
+    leave(container);
+  }
+}
+
 void Source::decide_by_labels(Container& container, Network network) {
   const auto labels = labels_of(container);
   if (!labels) {
@@ -90,10 +126,10 @@ void Source::decide_by_labels(Container& container, Network network) {
 void Source::leave_to_its_engine(Container& container) {
   const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
   const char* engine = text(engine_of_cgroup(name));
-  if (std::exchange(container.is_left_alone, true)) {
+  if (container.is_left_alone || !leave(container)) {
     return;
   }
-  leave(container);
+  container.is_left_alone = true;
   workload::Description description = describe(container, {});
   registry_.list_unenforced(
       description, fmt::format("left alone: it is a container of {0}, and [docker] socket in "
@@ -120,7 +156,8 @@ std::string Source::lost_labels(const Container& container) const {
   if (image == nullptr || !image->labels) {
     return {};
   }
-  const auto lost = labels_lost_to_image(container.facts->labels, *image->labels, settings());
+  const auto lost =
+      config::labels_lost_to_image(container.facts->labels, *image->labels, settings());
   return lost.empty() ? std::string()
                       : fmt::format(
                             "not part of the identity: {}: the image has the same {}; to include "
@@ -141,7 +178,7 @@ Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& conta
     }
     of_image = &*image->labels;
   }
-  auto labels = identity_labels(facts.labels, *of_image, settings());
+  auto labels = config::identity_labels(facts.labels, *of_image, settings());
   if (!labels) {
     return tl::unexpected(labels.error());
   }
@@ -171,6 +208,7 @@ workload::Description Source::describe(const Container& container,
                             ? std::vector<std::string>()
                             : workload::capability_warnings(description.pid, network);
       description.warnings = container_warnings(facts.capabilities, held);
+      description.published = facts.published;
       if (network != nullptr && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
       }
@@ -250,6 +288,9 @@ const workload::Workload* Source::registered(const Container& container) const {
 /// Quarantines the container until more is known. If it is already enforced, with what an earlier
 /// daemon or an earlier connection knew, it stays enforced.
 void Source::wait(Container& container, const std::string& reason) {
+  if (!makes_workloads()) {
+    return;
+  }
   if (const workload::Workload* known = registered(container);
       known == nullptr || known->state != workload::State::enforced) {
     quarantine(container, reason);
@@ -270,13 +311,20 @@ void Source::quarantine(Container& container, const std::string& reason) {
   }
 }
 
-/// Makes the container no workload: it is neither enforced nor listed.
-void Source::leave(Container& container) {
+/// Makes the container no workload: it is neither enforced nor listed. Returns false if an
+/// operator's order covers it: it is in quarantine instead.
+bool Source::leave(Container& container) {
+  if (const workload::Hold* hold =
+          registry_.holds().empty() ? nullptr : registry_.hold_on(describe(container, {}))) {
+    quarantine(container, hold->text());
+    return false;
+  }
   registry_.release(container.cgroup);
   if (const workload::Workload* known = registry_.find_container(container.id);
       known != nullptr && known->cgroup_path.empty()) {
     registry_.end_container(container.id);
   }
+  return true;
 }
 
 }  // namespace trireme::docker

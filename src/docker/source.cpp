@@ -40,9 +40,12 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
 Source::~Source() = default;
 
 void Source::configure(std::shared_ptr<const config::Host> host) {
+  const bool before = makes_workloads();
   host_ = std::move(host);
-  if (settings().containers == config::DockerSettings::Containers::none) {
+  if (before != makes_workloads() || is_off()) {
     forget_all();
+  }
+  if (is_off()) {
     declare_soon();
     return;
   }
@@ -123,7 +126,8 @@ std::vector<Source::Engine*> Source::engines_of(const Container& container) cons
   return fitting;
 }
 
-/// Removes all containers from the registry, including those of an earlier daemon.
+/// Removes all containers from the registry, including those of an earlier daemon, but not those
+/// that an operator's order covers.
 void Source::forget_all() {
   engines_.clear();
   containers_.clear();
@@ -131,7 +135,7 @@ void Source::forget_all() {
   sought_.clear();
   std::vector<workload::Workload> known;
   for (const workload::Workload* workload : registry_.all()) {
-    if (workload->kind == workload::Kind::container) {
+    if (workload->kind == workload::Kind::container && registry_.hold_on(*workload) == nullptr) {
       known.push_back(*workload);
     }
   }
@@ -168,6 +172,41 @@ std::string Source::status() const {
   return line.empty() ? "not used" : line;
 }
 
+std::vector<KnownContainer> Source::known() const {
+  static const RawLabels none;
+  std::vector<KnownContainer> list;
+  if (!makes_workloads()) {
+    return list;
+  }
+  for (const auto& [id, container] : containers_) {
+    const bool is_running =
+        !container->cgroup.empty() || (container->facts && container->facts->is_running);
+    if (!is_running) {
+      continue;
+    }
+    KnownContainer known{.id = id,
+                         .name = id.substr(0, 12),
+                         .cgroup = container->cgroup,
+                         .network = nullptr,
+                         .is_placed = !container->places.empty(),
+                         .labels = std::nullopt,
+                         .image_labels = std::nullopt};
+    if (known.is_placed) {
+      known.network = container->places.front().network;
+    }
+    if (container->facts) {
+      known.name = container->facts->name.empty() ? known.name : container->facts->name;
+      known.labels = container->facts->labels;
+      const Image* image = container->engine == nullptr ? nullptr : image_of(*container);
+      known.image_labels = image != nullptr                   ? image->labels
+                           : container->facts->labels.empty() ? std::optional(none)
+                                                              : std::nullopt;
+    }
+    list.push_back(std::move(known));
+  }
+  return list;
+}
+
 // --- cgroup events ---
 
 std::string Source::container_of(const std::string& path) const {
@@ -191,7 +230,7 @@ Source::Container& Source::entry(const std::string& id) {
 }
 
 bool Source::cgroup_born(const std::string& path) {
-  if (settings().containers == config::DockerSettings::Containers::none) {
+  if (is_off()) {
     return false;
   }
   const std::string id = container_of(path);
@@ -277,6 +316,7 @@ void Source::keep_inspected(const Container& container, ContainerFacts& listed) 
     listed.sandbox = container.facts->sandbox;
     listed.cgroup_parent = container.facts->cgroup_parent;
     listed.publishes_ports = container.facts->publishes_ports;
+    listed.published = container.facts->published;
     listed.capabilities = container.facts->capabilities;
     listed.networks = container.facts->networks;
     listed.addresses = container.facts->addresses;
@@ -408,7 +448,7 @@ void Source::not_there(const Engine& engine, const std::string& id) {
     forget_unused_images();
     return;
   }
-  if (others.empty()) {
+  if (others.empty() || !makes_workloads()) {
     decide(container);
   } else {
     quarantine(container, engine.link.name() + " does not know this container");

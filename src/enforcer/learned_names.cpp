@@ -145,6 +145,31 @@ Status Enforcer::learn(const std::vector<names::Answer>& answers) {
   return write_names(change.written, change.gone);
 }
 
+void Enforcer::observe(const std::vector<names::Answer>& answers, std::uint8_t protocol,
+                       const wire::Ends& ends, std::uint32_t priority) {
+  const auto is_new = [this](const names::Answer& answer) { return !knows_name(answer.name); };
+  if (version_->policy->mode != policy::Mode::audit || std::ranges::none_of(answers, is_new)) {
+    return;
+  }
+  std::optional<Number> asker = priority & abi::kNumberMask;
+  if ((priority & ~abi::kNumberMask) == abi::kStamp) {  // on lo: the server's number
+    const auto flow = find_flow(
+        protocol, {ends.source, ends.destination, ends.source_port, ends.destination_port});
+    asker = flow ? abi::FlowLabel{flow->label}.source() : std::nullopt;
+  }
+  if (!asker || !labels_.contains(*asker)) {
+    return;
+  }
+  for (const names::Answer& answer : answers) {
+    if (!is_new(answer)) {
+      continue;
+    }
+    for (const names::ResolvedAddress& resolved : answer.addresses) {
+      seen_names_.add(*asker, resolved.address, answer.name);
+    }
+  }
+}
+
 Status Enforcer::end_names() {
   const auto now = NameBook::Clock::now();
   const std::vector<Address> due = version_->names.due(now);
@@ -241,12 +266,21 @@ std::vector<std::size_t> Enforcer::named_networks(const Address& address) const 
   return version_->names.networks(address);
 }
 
-std::vector<std::string> Enforcer::names(const Address& address) const {
-  return version_->names.names(address);
+std::vector<std::string> Enforcer::names(const Address& address, Number asker) const {
+  std::vector<std::string> known = version_->names.names(address);
+  const std::string* seen = known.empty() ? seen_names_.find(asker, address) : nullptr;
+  if (seen != nullptr) {
+    known.push_back(*seen);
+  }
+  return known;
 }
 
-std::vector<Address> Enforcer::addresses(const std::string& name) const {
-  return version_->names.addresses(name);
+std::map<Address, std::vector<std::string>> Enforcer::all_names() const {
+  std::map<Address, std::vector<std::string>> all;
+  for (const Address& address : version_->names.all()) {
+    all.emplace(address, version_->names.names(address));
+  }
+  return all;
 }
 
 std::size_t Enforcer::named() const {

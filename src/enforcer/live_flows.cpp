@@ -46,7 +46,10 @@ class Touched {
 
   /// A client's socket sends in the original direction, a server's in the reply direction.
   [[nodiscard]] bool has(const TrackedFlow& flow) const {
-    return is_from(flow.protocol, flow.original) || is_from(flow.protocol, flow.reply);
+    return is_from(flow.protocol, flow.original) || answers(flow);
+  }
+  [[nodiscard]] bool answers(const TrackedFlow& flow) const {
+    return is_from(flow.protocol, flow.reply);
   }
 
  private:
@@ -153,14 +156,14 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
           is_allowed(other, one, flow.original.source_port));
 }
 
-Result<std::size_t> Enforcer::revoke() {
+Result<std::size_t> Enforcer::revoke(bool closes) {
   const auto changed = change_flows(
       conntrack_,
       [this](const TrackedFlow& flow) {
         return (flow.label[0] & abi::kAuthorized) != 0 && !allows(flow);
       },
       [this](const TrackedFlow& flow) { return take_back(flow); });
-  const auto ended = end_connections();
+  const auto ended = closes ? end_connections() : Result<std::size_t>(0);
   return changed && !ended ? ended : changed;
 }
 
@@ -311,6 +314,7 @@ Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {
 }
 
 Status Enforcer::remove() {
+  const Status ended = end_proved(nullptr);
   live_ = false;
   kernel::NftBatch batch(abi::kTable);
   batch.add_table();  // so that the deletion cannot fail
@@ -323,7 +327,7 @@ Status Enforcer::remove() {
       [this](const TrackedFlow& flow) {
         return conntrack_.clear_label_bits(flow, abi::kFlowBits);
       });
-  return forgotten ? Status{} : Status(tl::unexpected(forgotten.error()));
+  return forgotten ? ended : Status(tl::unexpected(forgotten.error()));
 }
 
 /// Makes the next packet of a flow be judged again. A UDP entry older than the table cannot bear a
@@ -334,52 +338,74 @@ Status Enforcer::reevaluate(const TrackedFlow& flow) {
                                       : conntrack_.clear_label_bits(flow, abi::kVerdictBits);
 }
 
-Result<std::size_t> Enforcer::reevaluate_new() {
+Result<std::size_t> Enforcer::reevaluate_new(bool closes) {
   if (all_with_old_flows_) {
     const auto changed = change_flows(
         conntrack_, [](const TrackedFlow&) { return true; },
         [this](const TrackedFlow& flow) { return reevaluate(flow); });
-    const auto ended = end_connections();
+    const auto ended = closes ? end_connections() : Result<std::size_t>(0);
     all_with_old_flows_ = all_with_old_flows_ && !(changed && ended);
     return changed && !ended ? ended : changed;
   }
-  if (with_old_flows_.empty()) {
+  if (with_old_flows_.empty() && released_.empty()) {
     return std::size_t{0};
   }
-  std::vector<std::string> paths = with_old_flows_;
-  std::unordered_set<std::uint64_t> cgroups;
+  const auto released = with_descendants(released_);
+  auto cgroups = with_descendants(with_old_flows_);
+  cgroups.insert(released.begin(), released.end());
+  const auto found = sockets_.of_cgroups(cgroups);
+  if (!found) {
+    return tl::unexpected(found.error());
+  }
+  Touched touched;
+  Touched of_released;
+  for (const kernel::InetSocket& socket : *found) {
+    touched.add(socket);
+    if (released.contains(socket.cgroup_id)) {
+      of_released.add(socket);
+    }
+  }
+  if (const Status ended = released.empty() ? Status{} : end_proved(&released); !ended) {
+    return tl::unexpected(ended.error());
+  }
+  std::size_t count = 0;
+  if (!touched.empty()) {
+    const auto changed = change_flows(
+        conntrack_, [&touched](const TrackedFlow& flow) { return touched.has(flow); },
+        [&](const TrackedFlow& flow) {
+          // The client's end still has the flow as one with a workload. In this entry, its
+          // datagrams go to the verifier, which refuses them; a new entry would let them pass.
+          return of_released.answers(flow) && (flow.label[0] & abi::kToken) != 0
+                     ? conntrack_.clear_label_bits(flow, abi::kVerdictBits)
+                     : reevaluate(flow);
+        });
+    if (!changed) {
+      return changed;
+    }
+    count = *changed;
+  }
+  if (const auto ended = closes ? end_connections() : Result<std::size_t>(0); !ended) {
+    return ended;
+  }
+  with_old_flows_.clear();  // only after success, so that a failure is retried
+  released_.clear();
+  return count;
+}
+
+/// The ids of these cgroups and of all below them. Those that have been removed are left out.
+std::unordered_set<std::uint64_t> Enforcer::with_descendants(std::vector<std::string> paths) const {
+  std::unordered_set<std::uint64_t> ids;
   while (!paths.empty()) {
     const std::string path = std::move(paths.back());
     paths.pop_back();
     for (const std::string& child : tree_.children(path)) {
       paths.push_back(path + "/" + child);
     }
-    if (const auto id = tree_.id(path)) {  // otherwise it has been removed
-      cgroups.insert(*id);
+    if (const auto id = tree_.id(path)) {
+      ids.insert(*id);
     }
   }
-  const auto found = sockets_.of_cgroups(cgroups);
-  if (!found) {
-    return tl::unexpected(found.error());
-  }
-  Touched touched;
-  std::ranges::for_each(*found,
-                        [&touched](const kernel::InetSocket& socket) { touched.add(socket); });
-  std::size_t count = 0;
-  if (!touched.empty()) {
-    const auto changed = change_flows(
-        conntrack_, [&touched](const TrackedFlow& flow) { return touched.has(flow); },
-        [this](const TrackedFlow& flow) { return reevaluate(flow); });
-    if (!changed) {
-      return changed;
-    }
-    count = *changed;
-  }
-  if (const auto ended = end_connections(); !ended) {
-    return ended;
-  }
-  with_old_flows_.clear();  // only after success, so that a failure is retried
-  return count;
+  return ids;
 }
 
 std::vector<std::vector<std::uint8_t>> Enforcer::refused_keys() {
@@ -398,6 +424,20 @@ std::optional<TrackedFlow> Enforcer::find_flow(std::uint8_t protocol,
     }
   }
   return std::nullopt;
+}
+
+std::optional<TrackedFlow> Enforcer::find_flow(const kernel::LoggedPacket& packet) {
+  if (packet.protocol != IPPROTO_ICMP && packet.protocol != IPPROTO_ICMPV6) {
+    return find_flow(packet.protocol, packet.tuple);
+  }
+  TrackedFlow wanted;
+  wanted.protocol = packet.protocol;
+  wanted.original = packet.tuple;
+  wanted.icmp_type = packet.icmp_type;
+  wanted.icmp_code = packet.icmp_code;
+  wanted.icmp_id = packet.icmp_id;
+  TrackedFlow flow;
+  return conntrack_.find(wanted, flow).value_or(false) ? std::optional(flow) : std::nullopt;
 }
 
 }  // namespace trireme::enforcer

@@ -8,12 +8,17 @@ namespace trireme::enforcer {
 
 using policy::Number;
 
-/// Schedules the cgroup's existing flows for reevaluate_new(). A cgroup without processes (as a
-/// container's at its creation) has no sockets, except that of a .socket unit.
+/// A cgroup without processes (as a container's at its creation) has no sockets, except that of a
+/// .socket unit.
+bool Enforcer::may_have_sockets(const workload::CgroupRef& cgroup) const {
+  return !cgroup.path.empty() && (cgroup.lone_sockets || tree_.populated(cgroup.path));
+}
+
+/// Schedules the cgroup's existing flows for reevaluate_new().
 void Enforcer::note_old_flows(const workload::CgroupRef& cgroup) {
   if (cgroup.whole_network) {
     all_with_old_flows_ = true;
-  } else if (!cgroup.path.empty() && (cgroup.lone_sockets || tree_.populated(cgroup.path))) {
+  } else if (may_have_sockets(cgroup)) {
     with_old_flows_.push_back(cgroup.path);
   }
 }
@@ -125,7 +130,8 @@ Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet&
   if (former.labels) {
     leave(former.member->number);
   }
-  if (!former.member && !cgroup.has_no_old_flows) {
+  const bool may_have_old_flows = former.member ? former.member->may_have_old_flows : true;
+  if (may_have_old_flows && !cgroup.has_no_old_flows) {
     note_old_flows(cgroup);
   }
   return {};
@@ -200,6 +206,7 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     note_old_flows(cgroup);
   }
   join_sets(change, cgroup, abi::kQuarantine);
+  members_.at(cgroup.id).may_have_old_flows = !cgroup.has_no_old_flows;
   // If the transaction fails, the model is ahead of the kernel and stricter. The next change, or
   // repair(), updates the kernel.
   const Status committed = commit(change);
@@ -236,6 +243,9 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   const Status committed = commit(change);
   if (former.labels) {
     leave(former.member->number);
+  }
+  if (!cgroup.whole_network && may_have_sockets(cgroup)) {
+    released_.push_back(cgroup.path);  // with its processes: others may no longer talk to it
   }
   return committed;
 }

@@ -150,16 +150,6 @@ std::vector<std::string> NameBook::names(const Address& address) const {
   return result;
 }
 
-std::vector<Address> NameBook::addresses(const std::string& name) const {
-  std::vector<Address> result;
-  for (const auto& [address, known] : known_) {
-    if (std::ranges::find(known.entries, name, &Entry::name) != known.entries.end()) {
-      result.push_back(address);
-    }
-  }
-  return result;
-}
-
 NameBook::Time NameBook::until(const Address& address) const {
   const auto known = known_.find(address);
   return known == known_.end() ? Time() : known->second.until;

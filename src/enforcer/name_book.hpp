@@ -55,8 +55,6 @@ class NameBook {
   /// Networks of all names of an address; empty if it has no name.
   [[nodiscard]] Networks networks(const policy::Address& address) const;
   [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
-  /// Addresses of a name (lower case, no final dot).
-  [[nodiscard]] std::vector<policy::Address> addresses(const std::string& name) const;
   /// When the last name of the address expires.
   [[nodiscard]] Time until(const policy::Address& address) const;
   [[nodiscard]] std::vector<policy::Address> all() const;

@@ -263,7 +263,7 @@ enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 /* --- refusals, counted and logged --- */
 
 #define AGAIN 5000000000ull   /* ns: the same refusal is logged once in this time */
-#define MOST 32               /* logged refusals per sender in this time */
+#define MOST 32               /* logged refusals per owner in this time */
 #define FIRST_TEMPORARY 32768 /* the kernel assigns ports from here on to clients */
 
 /* Refused packets, for the daemon. If it is full, refusals are only counted. */
@@ -273,11 +273,13 @@ struct {
 } refused SEC(".maps");
 
 struct logged_key {
+  __u64 owner; /* the cgroup, where a number stands for several workloads; else 0 */
   __u32 from;
   __u32 to;
   __u16 port;
   __u8 protocol;
   __u8 reason;
+  __u32 unused; /* without it, the key would end with bytes that are not initialized */
 };
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -294,19 +296,32 @@ struct share {
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 1024);
-  __type(key, __u32);
+  __type(key, __u64); /* a number, or CGROUP_OWNER and the id of a cgroup */
   __type(value, struct share);
 } shares SEC(".maps");
 
-/* Limits the log per sender, so that one sender cannot displace the refusals of others. */
-static __always_inline int has_share(__u32 sender, __u64 now) {
-  struct share* share = bpf_map_lookup_elem(&shares, &sender);
+#define CGROUP_OWNER (1ull << 63) /* no id of a cgroup has this bit */
+
+/* Limits the log per owner, so that one sender cannot displace the refusals of others. */
+static __always_inline int has_share(__u64 owner, __u64 now) {
+  struct share* share = bpf_map_lookup_elem(&shares, &owner);
   if (!share || now - share->since > AGAIN) {
     struct share first = {.since = now, .count = 1};
-    bpf_map_update_elem(&shares, &sender, &first, BPF_ANY);
+    bpf_map_update_elem(&shares, &owner, &first, BPF_ANY);
     return 1;
   }
   return __sync_fetch_and_add(&share->count, 1), share->count <= MOST;
+}
+
+/* The id of the cgroup by which a socket has its number: the number alone does not identify one of
+ * several workloads in quarantine. Not inlined, because log_refusal() calls it at two places. */
+static __noinline __u64 owner_of(struct __sk_buff* skb) {
+  for (int level = DEEPEST; level >= 1; level--) {
+    __u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+    if (id && bpf_map_lookup_elem(&numbers, &id))
+      return id;
+  }
+  return 0;
 }
 
 /* `what`: the reason in the low 8 bits; bit 8 is set if audit mode lets the packet pass. */
@@ -322,18 +337,28 @@ static __noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, _
   __u16 source_port = bpf_ntohs(ports_there[0]), port = bpf_ntohs(ports_there[1]);
   int is_answer = source_port && source_port < FIRST_TEMPORARY && port >= FIRST_TEMPORARY &&
                   (tcp_flags & (SYN | ACK)) != SYN;
-  struct logged_key key = {.from = is_answer ? to : from,
+  __u32 reason = what & 0xff;
+  /* All workloads in quarantine have one number, and all that have ended another one. */
+  __u64 owner = reason <= TRIREME_REFUSED_ENDED ? owner_of(skb) : 0;
+  struct logged_key key = {.owner = owner,
+                           .from = is_answer ? to : from,
                            .to = is_answer ? from : to,
                            .port = is_answer ? source_port : port,
                            .protocol = protocol,
-                           .reason = what & 0xff};
+                           .reason = reason};
   __u64 now = bpf_ktime_get_ns();
   __u64* last = bpf_map_lookup_elem(&logged, &key);
-  if ((last && now - *last < AGAIN) || !has_share(from, now))
+  if (last && now - *last < AGAIN)
     return 0;
+  /* A sender with its own number has its own share, also of what it sends to such workloads. */
+  if (!has_share(owner && from < TRIREME_FIRST_NUMBER ? CGROUP_OWNER | owner : from, now))
+    return 0;
+  if (!owner)
+    owner = owner_of(skb);
   struct trireme_refused* event = bpf_ringbuf_reserve(&refused, sizeof *event, 0);
   if (!event)
     return 0;
+  event->cgroup = owner;
   event->from = key.from;
   event->to = key.to;
   event->source_port = is_answer ? port : source_port;
@@ -579,7 +604,7 @@ int trireme_stamp(struct __sk_buff* skb) {
     return PASS;
   __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
   if (number == TRIREME_ENDED && !is_closed(skb))
-    number = TRIREME_QUARANTINE;
+    return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_ENDED);
   if (number == TRIREME_QUARANTINE)
     return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
@@ -829,11 +854,8 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
       .own = own, .generation = generation, .flags = flags, .slot = flags & TRIREME_SLOT ? 1 : 0};
   if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
-  if (own == TRIREME_ENDED) {
-    if (is_closed(skb))
-      return PASS;
-    own = TRIREME_QUARANTINE;
-  }
+  if (own == TRIREME_ENDED)
+    return is_closed(skb) ? PASS : refuse(skb, flags, p.from, own, TRIREME_REFUSED_ENDED);
   if (own == TRIREME_QUARANTINE)
     return refuse(skb, flags, p.from, own, TRIREME_REFUSED_QUARANTINE_IN);
   if (is_unjudged && own != TRIREME_HOST)

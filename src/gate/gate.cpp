@@ -352,6 +352,7 @@ Result<Refusals> Gate::refusals() const {
   }
   return Refusals{.quarantine_in = sums[TRIREME_REFUSED_QUARANTINE_IN],
                   .quarantine_out = sums[TRIREME_REFUSED_QUARANTINE_OUT],
+                  .ended = sums[TRIREME_REFUSED_ENDED],
                   .unstamped = sums[TRIREME_REFUSED_UNSTAMPED],
                   .policy = sums[TRIREME_REFUSED_POLICY],
                   .protocol = sums[TRIREME_REFUSED_PROTOCOL],

@@ -339,6 +339,7 @@ int Gate::Programs::on_refused(void* self, void* data, std::size_t size) {
        .to = event.to,
        .source = plain(event.source),
        .destination = plain(event.destination),
+       .cgroup = event.cgroup,
        .protocol = event.protocol,
        .port = event.port,
        .audited = event.audited != 0,

@@ -34,10 +34,9 @@ struct Conversation {
   // Policy digests as HELLO and REPLY carry them.
   wire::PolicyDigest own_policy{};
   wire::PolicyDigest peers_policy{};
-  bool is_near = false;  // both workloads are on this host, see near.hpp
-  // If is_near, on the server's side: enforcement point and number of the client.
-  PointId near_point = 0;
-  policy::Number near_client = 0;
+  bool is_near = false;            // both workloads are on this host, see near.hpp
+  PointId near_point = 0;          // if is_near, on the server's side: the client's
+  policy::Number near_number = 0;  // if is_near: the other workload's; 0: not known yet
   /// Nothing was proved, and policy allowed the peer without labels.
   bool is_unlabeled = false;
   // Attributes of packets that this host sends for the flow.

@@ -29,14 +29,17 @@ class Engine::State {
   std::vector<policy::Prefix> near;        // addresses of this host and of its containers
   wire::PolicyDigest policy{};             // digest of the policy in force, first 8 bytes
   Locals locals;
+  Milliseconds now{};  // of the current call
   std::function<void(Event&&)> on_event;
   IdentityBook& book;
   Proved& proved;
   credentials::Random random;
   credentials::Aead aead;
   Budget budget;
-  Surroundings around{actions, statistics, known_peers, budget, host_peers, host_nat, near,
-                      policy,  locals,     book,        proved, random,     aead,     on_event};
+  SampleLimiter samples;
+  Surroundings around{actions, statistics, known_peers, budget, host_peers, host_nat,
+                      near,    policy,     now,         locals, book,       proved,
+                      random,  aead,       on_event,    samples};
   Connections connections;
   Datagrams datagrams;
 };
@@ -81,8 +84,8 @@ Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBoo
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
   state_->on_event = [this](Event&& event) {
-    if (on_event) {
-      on_event(std::move(event));
+    if (const auto& receiver = event.sample != 0 ? on_sample : on_event) {
+      receiver(std::move(event));
     }
   };
 }
@@ -141,6 +144,7 @@ const Actions& Engine::handle(const PacketFacts& facts, std::span<const std::uin
                               std::size_t length, const Now& now) {
   Actions& actions = state_->actions;
   actions.clear();
+  state_->now = now.monotonic;
   const auto malformed = [&] {
     state_->statistics.refused[static_cast<std::size_t>(Reason::malformed_packet)]++;
     actions.add(PacketVerdict{.point = facts.point, .id = facts.id, .drop = true});
@@ -165,6 +169,7 @@ const Actions& Engine::go_on(const std::optional<Translation>& translation) {
 
 const Actions& Engine::tick(const Now& now) {
   state_->actions.clear();
+  state_->now = now.monotonic;
   state_->connections.tick(now);
   state_->datagrams.tick(now);
   count();

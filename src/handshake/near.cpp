@@ -94,7 +94,7 @@ void accept_meet(Conversation& conversation, Bytes tag, const Departure* departu
   conversation.local = std::move(local);
   if (departure != nullptr) {
     conversation.near_point = departure->key.point;
-    conversation.near_client = departure->client->number;
+    conversation.near_number = departure->client->number;
   }
   if (remote != nullptr) {
     conversation.peer = remote->peer;

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "near.hpp"
 #include "steps.hpp"
 #include "trireme/policy/explain.hpp"
 
@@ -11,7 +12,29 @@ namespace {
 
 constexpr std::chrono::seconds kCompareAgain(60);
 
+/// A hash of what is equal for flows of one kind; not 0. A peer without labels has no number, so
+/// all such peers are one end, as in the rules of the kernel.
+std::uint64_t kind_of(const Event& event) {
+  std::uint64_t kind = 0;
+  for (const std::uint64_t part :
+       {std::uint64_t{event.local},
+        std::uint64_t{event.remote != nullptr ? event.remote->number : policy::Number{0}},
+        std::uint64_t{event.near},
+        std::uint64_t{event.ends.destination_port} << 9U | std::uint64_t{event.protocol} << 1U |
+            std::uint64_t{event.local_is_client}}) {
+    kind = (kind ^ part) * 0x9e3779b97f4a7c15U;
+    kind ^= kind >> 32U;
+  }
+  return kind | 1U;
+}
+
 }  // namespace
+
+Owner owner_of(const Event& event) {
+  return event.local_is_client ? Owner::workload(event.local)
+         : event.near != 0     ? Owner::workload(event.near)
+                               : Owner::address(event.ends.source);
+}
 
 void say(Event& event, const policy::Decision& decision) {
   event.detail = policy::sentence(decision.reason);
@@ -69,6 +92,7 @@ void Rulings::report_authorized(const Conversation& conversation, const policy::
                                 const Now& now) {
   report(conversation, decision, Reason::policy);
   around_.statistics.authorized++;
+  note_allowed(conversation.key);
   compare_policies(conversation, now);
 }
 
@@ -113,6 +137,7 @@ void Rulings::report_open(Conversation& conversation, const policy::Decision& de
                           Reason reason) {
   report(conversation, decision, reason);
   around_.statistics.unproved++;
+  note_allowed(conversation.key);
   conversation.is_unlabeled = true;
 }
 
@@ -127,6 +152,7 @@ Event Rulings::event(const FlowKey& key, const Conversation* conversation) const
     result.local = conversation->local->number;
     result.self = conversation->local;
     result.remote = conversation->remote;
+    result.near = conversation->is_near ? conversation->near_number : 0;
   }
   return result;
 }
@@ -139,7 +165,22 @@ void Rulings::report_refused(Event&& event, Reason reason) {
   count(reason);
   event.reason = reason;
   event.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
+  note_refused(event);
   tell(std::move(event));
+}
+
+/// In audit mode the flow passes in spite of it.
+void Rulings::note_refused(const Event& event) const {
+  const policy::Address& peer = event.ends.destination;
+  if (event.local_is_client && !audits() && !is_near(peer, around_)) {
+    around_.proved.peers.note_refused(peer, event.reason, event.detail, around_.now);
+  }
+}
+
+void Rulings::note_allowed(const FlowKey& key) const {
+  if (key.role == Role::client && !is_near(key.remote, around_)) {
+    around_.proved.peers.note_allowed(key.remote, around_.now);
+  }
 }
 
 void Rulings::report_refused(const Conversation& conversation, const Judgement& judgement) {
@@ -156,6 +197,7 @@ void Rulings::report_timeout(const Conversation& conversation, std::string detai
   report.reason = Reason::no_answer;
   report.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
   report.detail = std::move(detail);
+  note_refused(report);
   tell(std::move(report));
 }
 
@@ -169,10 +211,15 @@ void Rulings::report_forged(const Conversation& conversation, Reason reason, std
 void Rulings::report(const Conversation& conversation, const policy::Decision& decision,
                      Reason audited) {
   const bool is_audited = decision.verdict == policy::Verdict::audit;
-  if (!is_audited && !decision.log) {
-    return;
-  }
   Event allowed = event(conversation.key, &conversation);
+  if (!is_audited && !decision.log) {
+    // The rules of the kernel cannot report this flow: they do not know the peer's labels.
+    allowed.sample = kind_of(allowed);
+    if (decision.verdict != policy::Verdict::allow ||
+        !around_.samples.admit(allowed.sample, owner_of(allowed), around_.now)) {
+      return;
+    }
+  }
   allowed.verdict = decision.verdict;
   allowed.reason = is_audited ? audited : Reason::none;
   say(allowed, decision);

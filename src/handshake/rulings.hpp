@@ -68,7 +68,8 @@ class Rulings {
   /// As of_proof(), for a PROOF that has just arrived. If it is allowed, assigns a number to the
   /// peer, and counts and reports the flow.
   [[nodiscard]] Judgement accept_proof(Conversation& conversation, const Now& now);
-  /// Counts an authorized flow, and reports it if it is audited or its rule is logged.
+  /// Counts an authorized flow, and reports it: as a sample unless it is audited or its rule is
+  /// logged.
   void report_authorized(const Conversation& conversation, const policy::Decision& decision,
                          const Now& now);
   /// The ruling on a flow in which nothing was proved. None: policy refuses it now.
@@ -91,6 +92,8 @@ class Rulings {
   [[nodiscard]] Reason believe(const Conversation& conversation, const Now& now);
   void report(const Conversation& conversation, const policy::Decision& decision, Reason audited);
   void compare_policies(const Conversation& conversation, const Now& now);
+  void note_refused(const Event& event) const;
+  void note_allowed(const FlowKey& key) const;
   void tell(Event&& event);
 
   /// A host with a different policy that was reported recently, by the first 8 bytes of its

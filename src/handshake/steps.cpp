@@ -267,10 +267,10 @@ std::optional<std::string> why_refused(const Conversation& conversation, Bytes t
     return std::nullopt;
   }
   const auto code = static_cast<Code>(text[wire::kEndSize]);
-  const std::string why = code == Code::policy ? "its policy does not allow the flow"
+  const std::string why = code == Code::policy ? "policy there"
                           : code == Code::labels
-                              ? "this host's certificate does not vouch for "
-                                "the workload's labels"
+                              ? "this host's certificate does not vouch "
+                                "for the workload's labels"
                               : "unknown reason code " + std::to_string(text.back());
   return "denied by peer " + conversation.key.remote.text() + ": " + why;
 }

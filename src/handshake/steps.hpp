@@ -99,7 +99,7 @@ struct RefusalRoom {
 [[nodiscard]] bool open_refusal(Conversation& conversation, const wire::Token& refusal,
                                 std::span<std::uint8_t, wire::kReplyStart> text,
                                 const Surroundings& around, const Now& now);
-/// "denied by peer 10.0.0.2: its policy does not allow the flow". None if the REFUSAL is about
+/// "denied by peer 10.0.0.2: policy there". None if the REFUSAL is about
 /// another flow.
 [[nodiscard]] std::optional<std::string> why_refused(const Conversation& conversation, Bytes text,
                                                      const Translation& flow,

@@ -138,6 +138,27 @@ std::vector<std::string> CgroupTree::children(const std::string& path) const {
   return names;
 }
 
+std::vector<std::string> CgroupTree::all() const {
+  std::vector<std::string> found;
+  const auto add_children = [&](const std::string& parent, const std::string& prefix) {
+    for (const std::string& name : children(parent)) {
+      found.push_back(prefix + "/" + name);
+    }
+  };
+  add_children("/", "");
+  for (std::size_t begin = 0; begin < found.size();) {
+    const std::vector<std::string> level_below(found.begin() + static_cast<std::ptrdiff_t>(begin),
+                                               found.end());
+    begin = found.size();
+    for (const std::string& path : level_below) {
+      if (level(path) < kDeepest) {
+        add_children(path, path);
+      }
+    }
+  }
+  return found;
+}
+
 Status CgroupTree::create(const std::string& path) const {
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);

@@ -149,16 +149,20 @@ Status Conntrack::each(const std::function<void(const TrackedFlow&)>& callback) 
 }
 
 Result<bool> Conntrack::find(std::uint8_t protocol, const FlowTuple& original, TrackedFlow& found) {
+  TrackedFlow tuple;
+  tuple.protocol = protocol;
+  tuple.original = original;
+  return find(tuple, found);
+}
+
+Result<bool> Conntrack::find(const TrackedFlow& wanted, TrackedFlow& found) {
   const auto on_entry = [](nf_conntrack_msg_type /*type*/, nf_conntrack* entry, void* data) -> int {
     *static_cast<TrackedFlow*>(data) = read(entry);
     return NFCT_CB_CONTINUE;
   };
-  TrackedFlow tuple;
-  tuple.protocol = protocol;
-  tuple.original = original;
-  const Entry wanted = name(tuple);
+  const Entry key = name(wanted);
   nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, &found);
-  const int status = nfct_query(handle_->query, NFCT_Q_GET, wanted.get());
+  const int status = nfct_query(handle_->query, NFCT_Q_GET, key.get());
   const int error = errno;
   nfct_callback_unregister(handle_->query);
   if (status < 0 && error != ENOENT) {

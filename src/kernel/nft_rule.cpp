@@ -273,6 +273,24 @@ NftRule& NftRule::not_in(const std::string& set, std::uint32_t reg) {
   return *this;
 }
 
+NftRule& NftRule::limit_each(const std::string& set, std::uint32_t reg, std::uint32_t rate,
+                             std::uint32_t burst) {
+  nftnl_expr* expr = append("dynset");
+  nftnl_expr_set_str(expr, NFTNL_EXPR_DYNSET_SET_NAME, set.c_str());
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_DYNSET_SREG_KEY, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
+  nftnl_expr* each = nftnl_expr_alloc("limit");
+  if (each == nullptr) {
+    throw std::bad_alloc();
+  }
+  nftnl_expr_set_u64(each, NFTNL_EXPR_LIMIT_RATE, rate);
+  nftnl_expr_set_u64(each, NFTNL_EXPR_LIMIT_UNIT, 1);  // second
+  nftnl_expr_set_u32(each, NFTNL_EXPR_LIMIT_BURST, burst);
+  nftnl_expr_set_u32(each, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+  nftnl_expr_set(expr, NFTNL_EXPR_DYNSET_EXPR, each, 0);  // which frees it
+  return *this;
+}
+
 NftRule& NftRule::set_meta(std::uint32_t key, std::uint32_t reg) {
   nftnl_expr* expr = append("meta");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, key);

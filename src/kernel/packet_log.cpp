@@ -33,11 +33,18 @@ policy::Address address(std::span<const std::uint8_t> bytes, std::size_t offset,
   return result;
 }
 
+/// Ports, or what identifies a flow of ICMP.
 void read_ports(std::span<const std::uint8_t> bytes, std::size_t offset, LoggedPacket& packet) {
   if ((packet.protocol == IPPROTO_TCP || packet.protocol == IPPROTO_UDP) &&
       bytes.size() >= offset + 4) {
     packet.tuple.source_port = be16(bytes, offset);
     packet.tuple.destination_port = be16(bytes, offset + 2);
+  }
+  if ((packet.protocol == IPPROTO_ICMP || packet.protocol == IPPROTO_ICMPV6) &&
+      bytes.size() >= offset + 8) {
+    packet.icmp_type = bytes[offset];
+    packet.icmp_code = bytes[offset + 1];
+    packet.icmp_id = be16(bytes, offset + 4);
   }
 }
 

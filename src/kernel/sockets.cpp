@@ -27,6 +27,7 @@ constexpr std::uint32_t kAllStates = 0xffffffffU;
 constexpr std::uint32_t kConnections =
     kAllStates & ~(1U << TCP_LISTEN | 1U << TCP_TIME_WAIT | 1U << TCP_CLOSE | 1U << TCP_SYN_RECV |
                    1U << TCP_NEW_SYN_RECV);
+constexpr std::uint32_t kListenersToo = (kConnections & ~(1U << TCP_SYN_SENT)) | 1U << TCP_LISTEN;
 
 struct Request {
   nlmsghdr header;
@@ -157,6 +158,14 @@ Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint
 }
 
 Result<std::vector<InetSocket>> SocketTable::connections() {
+  return list_tcp(kConnections);
+}
+
+Result<std::vector<InetSocket>> SocketTable::connections_and_listeners() {
+  return list_tcp(kListenersToo);
+}
+
+Result<std::vector<InetSocket>> SocketTable::list_tcp(std::uint32_t states) {
   std::vector<InetSocket> sockets;
   for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
     struct {
@@ -168,7 +177,7 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.body.sdiag_family = family;
     request.body.sdiag_protocol = IPPROTO_TCP;
-    request.body.idiag_states = kConnections;
+    request.body.idiag_states = states;
     if (Status read = read_list(&request.header, IPPROTO_TCP, sockets); !read) {
       return tl::unexpected(read.error());
     }
@@ -177,10 +186,6 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
 }
 
 Status SocketTable::destroy(const InetSocket& connection) {
-  const auto fd = netlink::open(NETLINK_SOCK_DIAG, "sock_diag");
-  if (!fd) {
-    return tl::unexpected(fd.error());
-  }
   // The kernel finds the connection of an IPv4-mapped socket as an IPv4 one.
   struct {
     nlmsghdr header;
@@ -198,8 +203,18 @@ Status SocketTable::destroy(const InetSocket& connection) {
   request.body.id.idiag_sport = htons(connection.local_port);
   request.body.id.idiag_dport = htons(connection.remote_port);
   std::ranges::copy(connection.cookie, request.body.id.idiag_cookie);
-  const Status ended = netlink::confirm(*fd, &request.header, "cannot end a connection");
+  const Status ended = netlink::confirm(fd_, &request.header, "cannot end a connection");
   return ended || ended.error().code == ENOENT ? Status{} : ended;
+}
+
+Result<std::vector<InetSocket>> SocketTable::datagram_sockets() {
+  std::vector<InetSocket> sockets;
+  for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
+    if (Status read = query(family, IPPROTO_UDP, std::nullopt, sockets); !read) {
+      return tl::unexpected(read.error());
+    }
+  }
+  return sockets;
 }
 
 Result<std::vector<InetSocket>> SocketTable::of_cgroup(std::uint64_t cgroup_id) {

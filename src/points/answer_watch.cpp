@@ -56,6 +56,7 @@ void AnswerWatch::serve() {
       queue_.drop(packet.id);
       continue;
     }
+    enforcer_.observe(reading.answers, reading.protocol, reading.ends, packet.priority);
     std::erase_if(reading.answers, [this](const names::Answer& answer) {
       return !enforcer_.knows_name(answer.name);
     });

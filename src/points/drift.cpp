@@ -2,10 +2,11 @@
 #include "drift.hpp"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 #include <sys/epoll.h>
+#include <syslog.h>
 
 #include "trireme/base/counted.hpp"
+#include "trireme/base/journal.hpp"
 #include "trireme/base/log_shares.hpp"
 
 namespace trireme::points {
@@ -77,7 +78,9 @@ void Drift::repair() {
     failure_ = written.error().text();
     failures_++;
     if (log_shares().admit(owner_)) {
-      spdlog::error("{}; cannot rewrite the table: {}", reason_, failure_);
+      log_event(LOG_ERR, message_id::kNotRepaired,
+                fmt::format("{}; cannot rewrite the table: {}", reason_, failure_),
+                {{"NETWORK", owner_}, {"REASON", reason_}, {"ERROR", failure_}});
     }
     repair_soon(reason_);
     return;
@@ -86,7 +89,8 @@ void Drift::repair() {
   failures_ = 0;
   repairs_++;
   if (log_shares().admit(owner_)) {
-    spdlog::error("{}; rewrote the table", reason_);
+    log_event(LOG_ERR, message_id::kDrift, reason_ + "; rewrote the table",
+              {{"NETWORK", owner_}, {"REASON", reason_}, {"REPAIRS", std::to_string(repairs_)}});
   }
   handlers_.repaired();
 }

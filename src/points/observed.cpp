@@ -27,7 +27,10 @@ std::uint64_t total(const Points& points, Count count) {
 Status Points::watch(sd_event* loop, Observers observers) {
   loop_ = loop;
   observers_.emplace(std::move(observers));
-  return host_->watch(loop, *observers_, [this] { look_at_addresses(); });
+  if (Status opened = log_turns_.open(loop); !opened) {
+    return opened;
+  }
+  return host_->watch(loop, *observers_, log_turns_, [this] { look_at_addresses(); });
 }
 
 void Points::remember_ended(const workload::Workload& workload) {
@@ -36,12 +39,9 @@ void Points::remember_ended(const workload::Workload& workload) {
   }
 }
 
-std::optional<policy::Flow> Points::describe(const gate::Refused& refused) const {
+policy::Flow Points::describe(const gate::Refused& refused) const {
   const Point* where = host_.get();  // unless an end is enrolled at another point
   for (const Point* point : all()) {
-    if (point->has_reported(refused)) {
-      return std::nullopt;
-    }
     const enforcer::Enforcer& enforcer = point->enforcer();
     if (enforcer.labels(refused.to) != nullptr || enforcer.labels(refused.from) != nullptr) {
       where = point;

@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 #include <sys/epoll.h>
 
-#include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "answer_watch.hpp"
@@ -14,14 +12,6 @@
 namespace trireme::points {
 namespace {
 
-/// Below everything that changes who may talk: a flood of refusals delays no enrollment.
-constexpr std::int64_t kLogPriority = event::kNormal + 10;
-/// Each reading asks the kernel for everything that it has refused lately. Pauses between readings
-/// leave a tenth of the time to them, and are short enough for what the kernel logs meanwhile to
-/// fit the socket.
-constexpr int kReadPauses = 9;
-constexpr std::chrono::milliseconds kShortest(1);  // below it, there is no pause
-constexpr std::chrono::milliseconds kLongest(100);
 /// Tenths of conntrack's room.
 constexpr std::uint64_t kFull = 9;
 constexpr std::uint64_t kNoLongerFull = 8;
@@ -61,7 +51,11 @@ Point::Point(handshake::PointId id, std::shared_ptr<const kernel::Netns> network
              verifier::Verifier* verifier)
     : id_(id), network_(std::move(network)), verifier_(verifier) {}
 
-Point::~Point() = default;
+Point::~Point() {
+  if (turns_ != nullptr) {
+    turns_->remove(id_);
+  }
+}
 
 void Point::leave_verifier() {
   if (verifier_ != nullptr) {
@@ -69,7 +63,7 @@ void Point::leave_verifier() {
   }
 }
 
-Status Point::watch(sd_event* loop, const Observers& observers,
+Status Point::watch(sd_event* loop, const Observers& observers, LogTurns& turns,
                     std::function<void()> on_addresses) {
   auto log = enforcer::FlowLog::open();
   if (!log) {
@@ -95,6 +89,7 @@ Status Point::watch(sd_event* loop, const Observers& observers,
     answers_ = std::move(*answers);
   }
   observers_ = &observers;
+  turns_ = &turns;
   log_ = std::move(*log);
   drift_ = std::move(*drift);
   if (auto queues = kernel::QueueCounters::open()) {
@@ -107,14 +102,16 @@ Status Point::watch(sd_event* loop, const Observers& observers,
 }
 
 Status Point::follow(sd_event* loop, std::function<void()> on_addresses) {
-  for (Status opened : {logged_.open(
-                            loop, log_->fd(), EPOLLIN,
-                            [this](std::uint32_t /*events*/) { read_log(); }, kLogPriority),
-                        rested_.open(
-                            loop, [this] { logged_.resume(); }, event::kNormal, event::kExact)}) {
-    if (!opened) {
-      return opened;
-    }
+  const auto readable = [this](std::uint32_t /*events*/) {
+    logged_.pause();
+    turns_->request(id_, [this] {
+      read_log();
+      logged_.resume();
+    });
+  };
+  if (Status opened = logged_.open(loop, log_->fd(), EPOLLIN, readable, LogTurns::kPriority);
+      !opened) {
+    return opened;
   }
   if (addresses_ == nullptr) {
     return {};
@@ -131,10 +128,6 @@ void Point::remember_ended(const workload::Workload& workload) {
   if (log_) {
     log_->remember_ended(workload);
   }
-}
-
-bool Point::has_reported(const gate::Refused& refused) const {
-  return log_ && log_->has_reported(refused);
 }
 
 policy::Flow Point::describe(const gate::Refused& refused) const {
@@ -193,16 +186,33 @@ void Point::read_conntrack() {
   conntrack_full_ = tenths >= kFull || (conntrack_full_ && tenths >= kNoLongerFull);
 }
 
-void Point::read_log() {
-  const auto began = std::chrono::steady_clock::now();
-  for (policy::Flow& flow : log_->read(*enforcer_, observers_->registry)) {
-    observers_->on_flow(std::move(flow));
+/// Workloads in quarantine share one number in the rules: the name is known if only one of them is
+/// in this network namespace. Empty: none, or several.
+std::string Point::only_quarantined() const {
+  const workload::Workload* only = nullptr;
+  for (const workload::Workload* workload : observers_->registry.all()) {
+    if (workload->state == workload::State::quarantined && workload->is_in(network_)) {
+      if (only != nullptr) {
+        return "";
+      }
+      only = workload;
+    }
   }
-  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
-      std::chrono::steady_clock::now() - began);
-  if (const auto pause = kReadPauses * taken; pause > kShortest) {
-    logged_.pause();
-    rested_.arm(std::min<std::chrono::microseconds>(pause, kLongest));
+  return only != nullptr ? only->name : "";
+}
+
+void Point::read_log() {
+  std::optional<std::string> quarantined;  // looked up once: there can be many workloads
+  for (policy::Flow& flow : log_->read(*enforcer_, observers_->registry)) {
+    for (policy::FlowEnd* end : {&flow.source, &flow.destination}) {
+      if (end->quarantined) {
+        if (!quarantined) {
+          quarantined = only_quarantined();
+        }
+        end->workload = *quarantined;
+      }
+    }
+    observers_->on_flow(std::move(flow));
   }
 }
 

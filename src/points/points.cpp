@@ -108,7 +108,7 @@ Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& netw
   const Status entered = network->within([&] {
     point = open_point(++last_id_, network);
     if (point && observers_) {
-      watched = (*point)->watch(loop_, *observers_, {});
+      watched = (*point)->watch(loop_, *observers_, log_turns_, {});
     }
   });
   if (!entered) {
@@ -428,8 +428,9 @@ Result<std::size_t> sum(const std::vector<Point*>& points, Count count) {
 
 }  // namespace
 
-Result<std::size_t> Points::reevaluate_new() {
-  return sum(all(), [](enforcer::Enforcer& enforcer) { return enforcer.reevaluate_new(); });
+Result<std::size_t> Points::reevaluate_new(bool closes) {
+  return sum(all(),
+             [closes](enforcer::Enforcer& enforcer) { return enforcer.reevaluate_new(closes); });
 }
 
 Result<std::unordered_set<Number>> Points::numbers_in_use() {

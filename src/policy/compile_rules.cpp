@@ -45,17 +45,6 @@ void sort_unique(Signature& signature) {
   sort_unique(signature.to);
 }
 
-bool names_values_only(const Requirement& requirement) {
-  return requirement.op == Requirement::Operator::in &&
-         std::none_of(requirement.values.begin(), requirement.values.end(),
-                      [](const std::string& value) { return value.ends_with('*'); });
-}
-
-bool needs_key(const Requirement& requirement) {
-  return requirement.op == Requirement::Operator::in ||
-         requirement.op == Requirement::Operator::exists;
-}
-
 }  // namespace
 
 std::vector<RuleNumber> between(const Signature& from, const Signature& to) {
@@ -118,14 +107,15 @@ void RuleIndex::add_side(const Policy& policy, RuleNumber rule, const std::vecto
 
 void RuleIndex::index(std::size_t selection) {
   const auto& requirements = selections_[selection].selector->requirements();
-  const auto exact = std::find_if(requirements.begin(), requirements.end(), names_values_only);
-  if (exact != requirements.end()) {
-    for (const std::string& value : exact->values) {
-      by_key_[exact->key].by_value[value].push_back(selection);
+  for (const Requirement& requirement : requirements) {
+    if (const auto* values = requirement.exact_values()) {
+      for (const std::string& value : *values) {
+        by_key_[requirement.key].by_value[value].push_back(selection);
+      }
+      return;
     }
-    return;
   }
-  const auto key = std::find_if(requirements.begin(), requirements.end(), needs_key);
+  const auto key = std::ranges::find_if(requirements, &Requirement::needs_key);
   (key != requirements.end() ? by_key_[key->key].present : always_).push_back(selection);
 }
 

@@ -3,11 +3,7 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <optional>
-#include <set>
-
-#include "trireme/policy/samples.hpp"
 
 namespace trireme::policy {
 namespace {
@@ -157,29 +153,6 @@ std::vector<std::size_t> networks_at(const Policy& policy, const std::vector<std
     return std::ranges::any_of(policy.networks[network].cidrs,
                                [&](const Prefix& cidr) { return cidr.contains(address); });
   });
-  return result;
-}
-
-std::vector<Address> samples(const Policy& policy, std::size_t network) {
-  std::vector<std::size_t> every(policy.networks.size());
-  std::iota(every.begin(), every.end(), std::size_t{0});
-  std::map<std::vector<std::size_t>, std::uint32_t> classes;
-  std::set<std::uint32_t> wanted;
-  const auto class_of = [&](const std::vector<std::size_t>& members) {
-    const auto klass = classes.try_emplace(members, classes.size()).first->second;
-    if (std::ranges::binary_search(members, network)) {
-      wanted.insert(klass);
-    }
-    return klass;
-  };
-  std::vector<Address> result;
-  for (const auto family : {Address::Family::v4, Address::Family::v6}) {
-    for (const AddressInterval& interval : partition_addresses(policy, every, family, class_of)) {
-      if (wanted.erase(interval.address_class) > 0) {
-        result.push_back(interval.first);
-      }
-    }
-  }
   return result;
 }
 

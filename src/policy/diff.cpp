@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -214,8 +215,7 @@ class Differing {
 
 }  // namespace
 
-PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> present,
-                const std::vector<SeenFlow>& live) {
+PolicyDiff diff(const Policy& before, const Policy& after, DiffInput input) {
   PolicyDiff result;
   if (before.mode != after.mode) {
     result.settings.push_back(
@@ -233,21 +233,17 @@ PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> pr
     result.settings.push_back(
         fmt::format("tell_peers: {} -> {}", before.tell_peers, after.tell_peers));
   }
+  std::ranges::move(input.settings, std::back_inserter(result.settings));
   result.rules = differing_rules(before, after);
-  result.access = Differing(before, after, std::move(present)).run();
-  const NameIndex old_names(before);
-  const NameIndex new_names(after);
-  for (const SeenFlow& flow : live) {
-    result.live += flow.count;
-    const Decision now = judge(after, new_names, flow);
-    const Decision was = judge(before, old_names, flow);
-    if (now.verdict == Verdict::deny && was.verdict != Verdict::deny) {
-      result.live_cut += flow.count;
-      result.cuts.push_back({flow, now.rule != nullptr ? now.rule->text() : sentence(now.reason)});
+  result.identity = std::move(input.identity);
+  result.live = replay(before, after, result.identity, input.live, true);
+  result.seen = replay(before, after, result.identity, input.seen, false);
+  for (const LabelSet& labels : result.identity.labels_after()) {
+    if (std::ranges::find(input.present, labels, &Party::labels) == input.present.end()) {
+      input.present.push_back(party_of(labels));
     }
   }
-  std::ranges::stable_sort(result.cuts, std::greater{},
-                           [](const Cut& cut) { return cut.flow.count; });
+  result.access = Differing(before, after, std::move(input.present)).run();
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "trireme/policy/expiry.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::policy {
@@ -75,7 +76,8 @@ std::size_t differing_rules(const Policy& before, const Policy& after) {
   const auto meanings = [](const Policy& policy) {
     std::set<std::string> list;
     for (const Rule& rule : policy.rules) {
-      list.insert(meaning(policy, rule) + (rule.log ? " log" : ""));
+      list.insert(meaning(policy, rule) + (rule.log ? " log" : "") +
+                  (rule.until ? " until " + text(*rule.until) : ""));
     }
     return list;
   };

@@ -3,219 +3,21 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <netinet/in.h>
 
 #include <algorithm>
+#include <set>
+
+#include "explain_question.hpp"
+
+#include "trireme/policy/expiry.hpp"
 
 namespace trireme::policy {
 namespace {
 
-constexpr std::size_t kClosestRules = 3;
-constexpr std::size_t kListedParts = 3;  // of a network, listed for each decision
-constexpr std::size_t kOtherKind =
-    2;  // an endpoint of another kind counts more than one requirement that does not match
+using Where = WorldEnd::Where;
 
-/// The distance of an endpoint or port from what a rule requires. Cost 0: the rule covers it.
-struct Gap {
-  std::size_t cost = 0;
-  std::string text;
-};
-
-Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& end) {
-  if (end.kind != Endpoint::Kind::workload) {
-    return {kOtherKind,
-            fmt::format("requires {0} {1}, but the {0} is not a workload", side, selector.text())};
-  }
-  Gap gap;
-  std::vector<std::string> required;
-  std::vector<std::string> present;
-  for (const Requirement& requirement : selector.requirements()) {
-    if (requirement.matches(end.labels)) {
-      continue;
-    }
-    ++gap.cost;
-    const std::string* value = end.labels.find(requirement.key);
-    required.push_back(requirement.text());
-    present.push_back(value != nullptr ? requirement.key + "=" + *value
-                                       : "no label " + requirement.key);
-  }
-  if (gap.cost > 0) {
-    gap.text = fmt::format("requires {0} {1}, but the {0} has {2}", side,
-                           fmt::join(required, " and "), fmt::join(present, " and "));
-  }
-  return gap;
-}
-
-/// The gap to the nearest alternative of `peers`.
-Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& peers,
-             const ExplainPeer& end) {
-  Gap nearest;
-  for (const Peer& peer : peers) {
-    if (covers(policy, peer, end.endpoint())) {
-      return {};
-    }
-    const auto* selector = std::get_if<Selector>(&peer);
-    Gap gap = selector != nullptr
-                  ? selector_gap(side, *selector, end)
-                  : Gap{kOtherKind, fmt::format("requires {0} {1}, but the {0} is {2}", side,
-                                                peer_text(policy, peer), end.describe(policy))};
-    if (nearest.cost == 0 || gap.cost < nearest.cost) {
-      nearest = std::move(gap);
-    }
-  }
-  return nearest;
-}
-
-Gap port_gap(const Rule& rule, std::uint8_t protocol, std::uint16_t port) {
-  std::vector<std::string> ranges;
-  for (const PortRange& range : rule.ports) {
-    if (range.contains(protocol, port)) {
-      return {};
-    }
-    ranges.push_back(range_text(range));
-  }
-  if (ranges.empty()) {
-    return {};
-  }
-  return {
-      1, fmt::format("covers only {}, not {}", fmt::join(ranges, ", "), port_text(protocol, port))};
-}
-
-struct Question {
-  const Policy& policy;
-  const ExplainPeer& from;
-  const ExplainPeer& to;
-  std::uint8_t protocol;
-  std::uint16_t port;
-};
-
-struct Measured {
-  std::size_t cost = 0;
-  std::size_t sides = 0;  // how many of source, destination and port do not match
-  NearMiss miss;
-};
-
-Measured measure(const Question& q, const Rule& rule) {
-  Measured measured;
-  measured.miss.rule = &rule;
-  for (const Gap& gap :
-       {side_gap(q.policy, "source", rule.from, q.from),
-        side_gap(q.policy, "destination", rule.to, q.to), port_gap(rule, q.protocol, q.port)}) {
-    if (gap.cost > 0) {
-      measured.cost += gap.cost;
-      ++measured.sides;
-      measured.miss.differences.push_back(gap.text);
-    }
-  }
-  const bool opposite = side_gap(q.policy, "source", rule.from, q.to).cost == 0 &&
-                        side_gap(q.policy, "destination", rule.to, q.from).cost == 0 &&
-                        port_gap(rule, q.protocol, q.port).cost == 0;
-  if (measured.cost > 0 && opposite) {
-    measured.cost = 1;
-    measured.sides = 1;
-    measured.miss.differences = {"allows only the opposite direction"};
-  }
-  return measured;
-}
-
-/// Enforced allow rules that match in part, closest first.
-std::vector<NearMiss> closest_rules(const Question& q) {
-  std::vector<Measured> candidates;
-  for (const Rule& rule : q.policy.rules) {
-    if (rule.action != Rule::Action::allow || rule.mode != Mode::enforce) {
-      continue;
-    }
-    Measured measured = measure(q, rule);
-    const std::size_t all_sides = rule.ports.empty() ? 2 : 3;
-    if (measured.sides > 0 && measured.sides < all_sides) {
-      candidates.push_back(std::move(measured));
-    }
-  }
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Measured& a, const Measured& b) { return a.cost < b.cost; });
-  candidates.resize(std::min(candidates.size(), kClosestRules));
-  std::vector<NearMiss> misses;
-  for (Measured& candidate : candidates) {
-    misses.push_back(std::move(candidate.miss));
-  }
-  return misses;
-}
-
-/// Label keys whose values differ, to explain why the baseline does not allow a flow.
-std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
-  std::vector<std::string> keys;
-  const auto collect = [&](const LabelSet& left, const LabelSet& right) {
-    for (const auto& [key, value] : left.items()) {
-      const std::string* other = right.find(key);
-      if ((other == nullptr || *other != value) &&
-          std::find(keys.begin(), keys.end(), key) == keys.end()) {
-        keys.push_back(key);
-      }
-    }
-  };
-  collect(a, b);
-  collect(b, a);
-  return keys;
-}
-
-std::string refusal_text(const Question& q) {
-  std::string reason = sentence(Reason::no_rule);
-  if (q.from.kind != Endpoint::Kind::workload || q.to.kind != Endpoint::Kind::workload) {
-    return reason + ", and the baseline applies only between two workloads";
-  }
-  if (q.policy.baseline == Baseline::none) {
-    return reason + ", and there is no baseline";
-  }
-  if (!q.from.labels.has_own() || !q.to.labels.has_own()) {
-    return reason +
-           (q.from.labels.host_keys().empty() && q.to.labels.host_keys().empty()
-                ? ", and the baseline does not apply to workloads without labels"
-                : ", and the baseline does not apply to workloads without labels of their own: "
-                  "[host] labels do not count");
-  }
-  const auto keys = differing_keys(q.from.labels, q.to.labels);
-  if (keys.empty()) {
-    return fmt::format("{}, and the baseline {} does not: [host] labels do not count", reason,
-                       text(q.policy.baseline));
-  }
-  return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason,
-                     text(q.policy.baseline), fmt::join(keys, ", "));
-}
-
-std::string reason_text(const Question& q, const Decision& decision) {
-  std::string reason;
-  switch (decision.reason) {
-    case Reason::no_rule:
-      reason = refusal_text(q);
-      break;
-    case Reason::baseline:
-      reason = fmt::format("the baseline {} allows it", text(q.policy.baseline));
-      break;
-    default:
-      reason = sentence(decision.reason);
-      if (decision.rule != nullptr) {
-        reason += ": " + decision.rule->text();
-      }
-  }
-  const bool refused = decision.reason == Reason::deny_rule || decision.reason == Reason::no_rule ||
-                       decision.reason == Reason::audited_allow;
-  if (refused && decision.verdict == Verdict::audit) {
-    reason += "; mode = \"audit\" in [defaults] lets it pass";
-  }
-  return reason;
-}
-
-EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
-  if (end.kind != Endpoint::Kind::workload) {
-    return {false, "not a workload on this host; only the other end decides"};
-  }
-  const char* word = decision.verdict == Verdict::deny    ? "denies"
-                     : decision.verdict == Verdict::audit ? "allows (audit mode)"
-                                                          : "allows";
-  return {true, fmt::format(
-                    "{}: {}", word,
-                    decision.rule != nullptr ? decision.rule->text() : sentence(decision.reason))};
-}
+constexpr std::size_t kListedParts = 3;  // listed for each decision
+constexpr const char* kNoWorkload = "not a workload on this host; only the other end decides";
 
 const char* verdict_text(const Decision& decision) {
   return decision.verdict == Verdict::deny    ? "denied"
@@ -223,122 +25,295 @@ const char* verdict_text(const Decision& decision) {
                                               : "allowed";
 }
 
-/// Ranks denied above audited above allowed.
-bool is_worse(const Decision& a, const Decision& b) {
-  const auto rank = [](const Decision& decision) {
-    return decision.verdict == Verdict::deny ? 2 : decision.verdict == Verdict::audit ? 1 : 0;
-  };
-  return rank(a) > rank(b);
+/// "x.scope (app=web)", "@host", "172.17.0.2, which is web (app=web)", "@host at 172.17.0.1
+/// (@world)"
+std::string describe(const Policy& policy, const World& world, const ExplainEnd& part,
+                     const View& view) {
+  if (view.kind == Endpoint::Kind::workload) {
+    const std::string labels = view.labels.empty() ? "no labels" : view.labels.text();
+    const std::string name =
+        part.end.resident ? world.residents.at(*part.end.resident).name : std::string();
+    if (name.empty()) {
+      return part.text;
+    }
+    return part.text == name ? fmt::format("{} ({})", name, labels)
+                             : fmt::format("{}, which is {} ({})", part.text, name, labels);
+  }
+  if (part.end.may_have_labels) {
+    return fmt::format("{} (in [host] peers)", part.text);
+  }
+  const bool is_entity = part.text == "@host" || part.text == "@world";
+  const std::string entity = view.kind == Endpoint::Kind::host ? "@host" : "@world";
+  std::string networks;
+  for (const std::size_t network : view.networks(policy)) {
+    networks += ", @" + policy.networks[network].name;
+  }
+  if (is_entity && part.text == entity && networks.empty()) {
+    return entity;
+  }
+  const std::string address = view.address ? view.address->text() : "";
+  const bool is_its_own_text = part.text.find(address) != std::string::npos;
+  const bool is_named = part.text.starts_with('@') && (!is_entity || part.text == entity);
+  const std::string where = address.empty() || is_its_own_text ? part.text
+                            : is_named                         ? address
+                                                               : part.text + " at " + address;
+  return fmt::format("{} ({}{})", where, entity, networks);
 }
 
-/// Quarantine denies all traffic, so the rules are not evaluated.
-Explanation quarantined(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
-                        std::string port) {
-  Explanation result;
-  result.from = from.describe(policy);
-  result.to = to.describe(policy);
-  result.port = std::move(port);
-  const ExplainPeer& blocked = from.quarantine.empty() ? to : from;
-  result.reason = fmt::format("{} is in quarantine: {}", blocked.name, blocked.quarantine);
-  const auto end = [](const ExplainPeer& peer) -> EndDecision {
-    if (peer.kind != Endpoint::Kind::workload) {
-      return {false, "not a workload on this host; only the other end decides"};
-    }
-    return {true, peer.quarantine.empty() ? "the other end denies it" : "denies: quarantine"};
-  };
-  result.source = end(from);
-  result.destination = end(to);
-  return result;
+/// What rules say, with the endpoints as the end that decides takes them.
+Question question_of(const Policy& policy, const World& world, const ExplainEnd& from,
+                     const ExplainEnd& to, const Ruling& ruling, std::uint8_t protocol,
+                     std::uint16_t port) {
+  return {.policy = policy,
+          .from = ruling.from,
+          .to = ruling.to,
+          .from_text = describe(policy, world, from, ruling.from),
+          .to_text = describe(policy, world, to, ruling.to),
+          .protocol = protocol,
+          .port = port};
 }
+
+/// Why it is not known what happens to a flow with this endpoint.
+std::string unknown_text(const ExplainEnd& end, const char* option) {
+  return fmt::format(
+      "{} is in [host] peers: the labels of a workload there are not known here; ask for {} "
+      "app=...",
+      end.end.address ? end.end.address->text() : end.text, option);
+}
+
+/// Combinations of parts with the same decision, for the same reason.
+struct Answer {
+  Ruling ruling;
+  const ExplainEnd* from = nullptr;
+  const ExplainEnd* to = nullptr;
+  std::string reason;
+  std::vector<std::pair<std::string, std::string>> ends;  // at most kListedParts, described
+  std::size_t count = 0;
+
+  [[nodiscard]] bool is_like(const Ruling& other) const {
+    return ruling.is_known == other.is_known && ruling.aside == other.aside &&
+           ruling.decision.verdict == other.decision.verdict &&
+           ruling.decision.reason == other.decision.reason &&
+           ruling.decision.rule == other.decision.rule;
+  }
+  /// Unknown above denied above audited above allowed.
+  [[nodiscard]] int rank() const {
+    return !ruling.is_known                            ? 3
+           : ruling.decision.verdict == Verdict::deny  ? 2
+           : ruling.decision.verdict == Verdict::audit ? 1
+                                                       : 0;
+  }
+};
+
+class Explainer {
+ public:
+  Explainer(const Policy& policy, const World& world, std::uint8_t protocol, std::uint16_t port)
+      : policy_(policy), world_(world), judge_(policy, world), protocol_(protocol), port_(port) {}
+
+  void ask(const ExplainEnd& from, const ExplainEnd& to) {
+    for (Ruling& ruling : judge_.decide(from.end, to.end, protocol_, port_)) {
+      const Question q = question_of(policy_, world_, from, to, ruling, protocol_, port_);
+      from_texts_.insert(q.from_text);
+      to_texts_.insert(q.to_text);
+      auto known = std::ranges::find_if(
+          answers_, [&](const Answer& answer) { return answer.is_like(ruling); });
+      if (known == answers_.end()) {
+        known = answers_.insert(
+            answers_.end(),
+            Answer{
+                .ruling = std::move(ruling), .from = &from, .to = &to, .reason = {}, .ends = {}});
+        known->reason = reason_of(q, *known);
+      }
+      if (known->count++ < kListedParts) {
+        known->ends.emplace_back(q.from_text, q.to_text);
+      }
+    }
+  }
+
+  [[nodiscard]] bool may_be_judged(const ExplainEnd& part) const {
+    return part.end.may_have_labels || judge_.is_workload(part.end);
+  }
+
+  [[nodiscard]] Explanation explanation() {
+    const auto worst = std::ranges::max_element(answers_, {}, &Answer::rank);
+    Explanation result = of(*worst);
+    for (auto answer = answers_.begin(); answer != answers_.end(); ++answer) {
+      if (answer != worst) {
+        result.others.push_back(other(*answer));
+      }
+    }
+    return result;
+  }
+
+ private:
+  [[nodiscard]] static std::string reason_of(const Question& q, const Answer& answer) {
+    if (!answer.ruling.aside.empty()) {
+      return answer.ruling.aside;
+    }
+    if (!answer.ruling.is_known) {
+      return answer.from->end.may_have_labels ? unknown_text(*answer.from, "--from")
+                                              : unknown_text(*answer.to, "--to");
+    }
+    return reason_text(q, answer.ruling.decision);
+  }
+
+  [[nodiscard]] OtherParts other(const Answer& answer) const {
+    OtherParts parts{.decision = answer.ruling.decision,
+                     .reason = answer.reason,
+                     .ends = {},
+                     .count = answer.count};
+    for (const auto& [from, to] : answer.ends) {
+      parts.ends.push_back(from_texts_.size() == 1 ? to
+                           : to_texts_.size() == 1 ? from
+                                                   : from + " -> " + to);
+    }
+    return parts;
+  }
+
+  [[nodiscard]] Explanation of(const Answer& answer) const {
+    const Ruling& ruling = answer.ruling;
+    const Question q =
+        question_of(policy_, world_, *answer.from, *answer.to, ruling, protocol_, port_);
+    Explanation result;
+    result.decision = ruling.decision;
+    result.is_known = ruling.is_known;
+    result.from = q.from_text;
+    result.to = q.to_text;
+    result.port = port_text(protocol_, port_);
+    result.reason = answer.reason;
+    result.source = end_decision(ruling, *answer.from, Ruling::End::source);
+    result.destination = end_decision(ruling, *answer.to, Ruling::End::destination);
+    result.notes = notes(answer);
+    if (!ruling.is_known || !ruling.aside.empty()) {
+      return result;
+    }
+    if (ruling.decision.reason == Reason::no_rule ||
+        ruling.decision.reason == Reason::audited_allow) {
+      result.closest = closest_rules(q);
+      result.toml = toml_of(answer);
+    }
+    for (const Rule& rule : policy_.rules) {
+      if (rule.mode == Mode::audit && applies(q, rule)) {
+        result.audited.push_back(&rule);
+      }
+    }
+    return result;
+  }
+
+  [[nodiscard]] EndDecision end_decision(const Ruling& ruling, const ExplainEnd& part,
+                                         Ruling::End end) const {
+    if (part.end.may_have_labels) {
+      return {false, "its labels are not known here"};
+    }
+    if (!judge_.is_workload(part.end)) {
+      return {false, kNoWorkload};
+    }
+    if (!ruling.is_known) {
+      return {true, "depends on the labels of the other end"};
+    }
+    const auto& own = end == Ruling::End::source ? ruling.source : ruling.destination;
+    const bool passes = ruling.decision.verdict != Verdict::deny;
+    if (!ruling.aside.empty()) {
+      return {true, ruling.by == end
+                        ? fmt::format("{}: {}", passes ? "allows" : "denies", ruling.aside)
+                        : fmt::format("the other end {} it", passes ? "allows" : "denies")};
+    }
+    const Decision& decision = own ? *own : ruling.decision;
+    const char* word = decision.verdict == Verdict::deny    ? "denies"
+                       : decision.verdict == Verdict::audit ? "allows (audit mode)"
+                                                            : "allows";
+    return {true, fmt::format("{}: {}", word,
+                              decision.rule != nullptr ? decision.rule->text()
+                                                       : sentence(decision.reason))};
+  }
+
+  /// Egress, and a process of this host that is @world to a workload: an address can be allowed.
+  /// Who else comes in is for the operator to decide.
+  [[nodiscard]] std::string toml_of(const Answer& answer) const {
+    const bool is_egress = answer.ruling.by == Ruling::End::source;
+    const ExplainEnd& other = is_egress ? *answer.to : *answer.from;
+    if (!is_egress && other.end.where != Where::network) {
+      return {};
+    }
+    return allowing_toml(policy_, answer.ruling.from, answer.ruling.to,
+                         other.end.names.empty() ? std::string() : other.end.names.front(),
+                         protocol_, port_);
+  }
+
+  [[nodiscard]] std::vector<std::string> notes(const Answer& answer) const {
+    std::vector<std::string> notes;
+    for (const ExplainEnd* part : {answer.from, answer.to}) {
+      if (!part->note.empty() && std::ranges::find(notes, part->note) == notes.end()) {
+        notes.push_back(part->note);
+      }
+    }
+    const WorldEnd from = WorldJudge::placed(answer.from->end, answer.to->end);
+    const WorldEnd to = WorldJudge::placed(answer.to->end, answer.from->end);
+    const bool is_egress = answer.ruling.by == Ruling::End::source;
+    const WorldEnd& viewer = is_egress ? from : to;
+    const WorldEnd& other = is_egress ? to : from;
+    const View& view = is_egress ? answer.ruling.to : answer.ruling.from;
+    const bool is_of_this_host = answer.ruling.by != Ruling::End::none &&
+                                 other.where == Where::network && !judge_.is_workload(other);
+    if (is_of_this_host && view.kind == Endpoint::Kind::world) {
+      notes.push_back(fmt::format(
+          "{}: there, a process of {} without labels is @world{}",
+          viewer.where == Where::network ? fmt::format("the other end is in the network of {}",
+                                                       world_.networks.at(viewer.network).name)
+                                         : std::string("the other end is on another host"),
+          other.network == 0 ? "this host"
+                             : "the network of " + world_.networks.at(other.network).name,
+          view.address ? "" : ", with an address that is not known here"));
+    }
+    return notes;
+  }
+
+  const Policy& policy_;
+  const World& world_;
+  WorldJudge judge_;
+  std::uint8_t protocol_;
+  std::uint16_t port_;
+  std::vector<Answer> answers_;
+  std::set<std::string> from_texts_;
+  std::set<std::string> to_texts_;
+};
 
 }  // namespace
 
-Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
-                    std::uint8_t protocol, std::uint16_t port) {
-  if (!from.quarantine.empty() || !to.quarantine.empty()) {
-    return quarantined(policy, from, to, port_text(protocol, port));
+Explanation explain(const Policy& policy, const World& world, const std::vector<ExplainEnd>& from,
+                    const std::vector<ExplainEnd>& to, std::uint8_t protocol, std::uint16_t port) {
+  Explainer explainer(policy, world, protocol, port);
+  const auto may_be_judged = [&](const ExplainEnd& part) { return explainer.may_be_judged(part); };
+  if (std::ranges::none_of(from, may_be_judged) && std::ranges::none_of(to, may_be_judged)) {
+    explainer.ask(from.front(), to.front());  // no policy applies, so parts make no difference
+    return explainer.explanation();
   }
-  const Question q{.policy = policy, .from = from, .to = to, .protocol = protocol, .port = port};
-  Explanation result;
-  result.decision = evaluate(policy, from.endpoint(), to.endpoint(), protocol, port);
-  result.from = from.describe(policy);
-  result.to = to.describe(policy);
-  result.port = port_text(protocol, port);
-  result.reason = reason_text(q, result.decision);
-  result.source = end_decision(from, result.decision);
-  result.destination = end_decision(to, result.decision);
-  if (result.decision.reason == Reason::no_rule ||
-      result.decision.reason == Reason::audited_allow) {
-    result.closest = closest_rules(q);
-  }
-  for (const ExplainPeer* peer : {&from, &to}) {
-    if (!peer->note.empty()) {
-      result.notes.push_back(peer->note);
+  for (const ExplainEnd& source : from) {
+    for (const ExplainEnd& destination : to) {
+      explainer.ask(source, destination);
     }
   }
-  for (const Rule& rule : policy.rules) {
-    if (rule.mode == Mode::audit && measure(q, rule).cost == 0) {
-      result.audited.push_back(&rule);
+  Explanation result = explainer.explanation();
+  for (const auto* parts : {&from, &to}) {
+    if (const std::size_t left_out = parts->front().left_out; left_out > 0) {
+      result.notes.push_back(fmt::format("only {} of {} parts of {} were checked", parts->size(),
+                                         parts->size() + left_out, parts->front().text));
+    } else if (parts->size() == kMostParts) {
+      result.notes.push_back(
+          fmt::format("only {} parts of {} were checked", kMostParts, parts->front().text));
     }
-  }
-  return result;
-}
-
-Explanation explain(const Policy& policy, const std::vector<ExplainPeer>& from,
-                    const std::vector<ExplainPeer>& to, std::uint8_t protocol, std::uint16_t port) {
-  if (!from.front().quarantine.empty() || !to.front().quarantine.empty()) {
-    return explain(policy, from.front(), to.front(), protocol, port);
-  }
-  // Only one endpoint can have several parts that matter: policy does not apply between two
-  // endpoints without labels.
-  const bool varies = from.size() > 1;
-  const std::vector<ExplainPeer>& parts = varies ? from : to;
-  const auto question = [&](std::size_t part) {
-    return Question{.policy = policy,
-                    .from = varies ? from[part] : from.front(),
-                    .to = varies ? to.front() : to[part],
-                    .protocol = protocol,
-                    .port = port};
-  };
-  std::vector<OtherParts> decided;
-  std::size_t explained = 0;  // of `decided`
-  std::vector<std::size_t> first;
-  for (std::size_t part = 0; part < parts.size(); ++part) {
-    const Question q = question(part);
-    const Decision decision = evaluate(policy, q.from.endpoint(), q.to.endpoint(), protocol, port);
-    const auto known = std::ranges::find_if(decided, [&](const OtherParts& other) {
-      return other.decision.verdict == decision.verdict &&
-             other.decision.reason == decision.reason && other.decision.rule == decision.rule;
-    });
-    OtherParts& same = known == decided.end() ? decided.emplace_back() : *known;
-    if (same.count++ == 0) {
-      same.decision = decision;
-      same.reason = reason_text(q, decision);
-      first.push_back(part);
-    }
-    if (same.ends.size() < kListedParts) {
-      same.ends.push_back(parts[part].describe(policy));
-    }
-  }
-  for (std::size_t i = 1; i < decided.size(); ++i) {
-    if (is_worse(decided[i].decision, decided[explained].decision)) {
-      explained = i;
-    }
-  }
-  const Question q = question(first[explained]);
-  Explanation result = explain(policy, q.from, q.to, protocol, port);
-  decided.erase(decided.begin() + static_cast<std::ptrdiff_t>(explained));
-  result.others = std::move(decided);
-  if (parts.size() == kMostParts) {
-    result.notes.push_back(
-        fmt::format("only {} parts of {} were checked", kMostParts, parts.front().text));
   }
   return result;
 }
 
 std::string Explanation::render() const {
-  std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict_text(decision));
+  std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port,
+                                is_known ? verdict_text(decision) : "not known");
   out += fmt::format("  why:          {}\n", reason);
+  if (decision.rule != nullptr && decision.rule->until) {
+    out += fmt::format("  until:        {}, when this rule expires\n",
+                       policy::text(*decision.rule->until));
+  }
   out += fmt::format("  source:       {}\n", source.text);
   out += fmt::format("  destination:  {}\n", destination.text);
   for (const std::string& note : notes) {
@@ -347,7 +322,8 @@ std::string Explanation::render() const {
   for (const OtherParts& other : others) {
     const std::string more =
         other.count > other.ends.size()
-            ? fmt::format(" and {} more parts", other.count - other.ends.size())
+            ? fmt::format(" and {} more {}", other.count - other.ends.size(),
+                          other.count - other.ends.size() == 1 ? "part" : "parts")
             : "";
     out += fmt::format("  other part:   {} at {}{}: {}\n", verdict_text(other.decision),
                        fmt::join(other.ends, ", "), more, other.reason);
@@ -362,40 +338,6 @@ std::string Explanation::render() const {
     out += fmt::format("  audit mode:   {}\n", rule->text());
   }
   return out;
-}
-
-const char* text(Baseline baseline) {
-  switch (baseline) {
-    case Baseline::same_labels:
-      return "same-labels";
-    case Baseline::any_common_label:
-      return "any-common-label";
-    case Baseline::none:
-      return "none";
-  }
-  return "none";
-}
-
-const char* sentence(Reason reason) {
-  switch (reason) {
-    case Reason::unprotected:
-      return "neither end is a workload";
-    case Reason::self:
-      return "a workload reaches itself";
-    case Reason::deny_rule:
-      return "a rule denies it";
-    case Reason::audited_deny:
-      return "only a rule in audit mode denies it";
-    case Reason::allow_rule:
-      return "a rule allows it";
-    case Reason::baseline:
-      return "the baseline allows it";
-    case Reason::audited_allow:
-      return "only a rule in audit mode would allow it";
-    case Reason::no_rule:
-      return "no rule allows it";
-  }
-  return "unknown";
 }
 
 }  // namespace trireme::policy

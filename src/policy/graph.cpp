@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::policy {
@@ -16,6 +17,7 @@ namespace {
 constexpr std::size_t kMostNodes = 300;  // more label sets are folded
 constexpr std::size_t kMostNames = 8;
 constexpr std::size_t kMostRules = 4;
+constexpr std::size_t kMostUses = 8;  // seen ports in the label of an edge
 
 PortRange range_of(const SeenFlow& flow) {
   const bool has_ports = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP;
@@ -91,6 +93,17 @@ class Drawing {
         node.text = fmt::format("{} and {} more", node.parties.front(), node.parties.size() - 1);
       } else {
         node.parties.clear();
+        name_unlabeled(node);
+      }
+    }
+  }
+
+  /// Workloads without labels are known by their names.
+  static void name_unlabeled(GraphNode& node) {
+    if (node.text == party_of({}).text && !node.members.empty()) {
+      node.text = node.members.front();
+      if (node.workloads > 1) {
+        node.text += fmt::format(" and {} more without labels", node.workloads - 1);
       }
     }
   }
@@ -115,14 +128,15 @@ class Drawing {
   void add_seen(const SeenFlow& flow) {
     GraphEdge& line = edge(node_of_[place(flow.from)], node_of_[place(flow.to)]);
     const PortRange ports = range_of(flow);
+    const Verdict verdict = judge(policy_, names_, flow).verdict;
     for (GraphUse& use : line.did) {
-      if (use.ports == ports && use.verdict == flow.verdict) {
+      if (use.ports == ports && use.verdict == verdict) {
         use.count += flow.count;
         use.last = std::max(use.last, flow.last);
         return;
       }
     }
-    line.did.push_back({ports, flow.verdict, flow.count, flow.last});
+    line.did.push_back({ports, verdict, flow.count, flow.last});
   }
 
   /// The party of an endpoint. A process of this host is @host even if a network contains its
@@ -197,15 +211,39 @@ class Drawing {
   Graph result_;
 };
 
+/// Without control characters, except line ends: Graphviz draws text that changes its direction.
 std::string dot_string(const std::string& text) {
   std::string result = "\"";
-  for (const char c : text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const char c = text[at];
+    const std::size_t control = c == '\n' ? 0 : control_at(text, at).size;
     if (c == '"' || c == '\\') {
       result += '\\';
     }
-    result += static_cast<unsigned char>(c) < 0x20 && c != '\n' ? '?' : c;
+    result += control > 0 ? '?' : c;
+    at += control > 0 ? control : 1;
   }
   return result + '"';
+}
+
+/// Ports that the label of an edge shows: denied ones first, then audited ones, the most frequent
+/// of each first. A scan has as many as there are ports.
+std::vector<const GraphUse*> most_telling(const std::vector<GraphUse>& uses) {
+  std::vector<const GraphUse*> order;
+  order.reserve(uses.size());
+  for (const GraphUse& use : uses) {
+    order.push_back(&use);
+  }
+  if (order.size() > kMostUses) {
+    const auto rank = [](const GraphUse* use) {
+      return use->verdict == Verdict::deny ? 0 : use->verdict == Verdict::audit ? 1 : 2;
+    };
+    std::ranges::stable_sort(order, [&rank](const GraphUse* a, const GraphUse* b) {
+      return rank(a) != rank(b) ? rank(a) < rank(b) : a->count > b->count;
+    });
+    order.resize(kMostUses);
+  }
+  return order;
 }
 
 std::string dot_line(const GraphEdge& edge) {
@@ -214,9 +252,12 @@ std::string dot_line(const GraphEdge& edge) {
   const bool audited = std::ranges::any_of(
       edge.did, [](const GraphUse& use) { return use.verdict == Verdict::audit; });
   std::string label = edge.may.empty() ? "" : ports_text(edge.may);
-  for (const GraphUse& use : edge.did) {
-    label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use.verdict),
-                         ports_text({use.ports}), use.count);
+  for (const GraphUse* use : most_telling(edge.did)) {
+    label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use->verdict),
+                         ports_text({use->ports}), use->count);
+  }
+  if (edge.did.size() > kMostUses) {
+    label += fmt::format("\nand {} more", edge.did.size() - kMostUses);
   }
   const char* color = refused            ? "red"
                       : audited          ? "orange"

@@ -117,7 +117,7 @@ Status check_value(std::string_view value) {
   const std::size_t bad = value.find_first_of("=,()* ");
   if (bad != std::string_view::npos) {
     return fail(fmt::format("invalid character '{}' in label value '{}'", value[bad], value),
-                "'=', ',', '(', ')', '*' and spaces are selector syntax");
+                "a value cannot contain '=', ',', '(', ')', '*' or a space: selector syntax");
   }
   return {};
 }

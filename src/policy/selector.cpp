@@ -9,7 +9,8 @@
 namespace trireme::policy {
 namespace {
 
-// Recursive-descent parser of one selector. `at_` is the byte offset that errors report.
+// Recursive-descent parser of one selector. An error reports the byte offset of the wrong
+// character, or of the word or list that is wrong as a whole.
 class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
@@ -47,6 +48,10 @@ class Parser {
  private:
   using Parsed = tl::expected<Requirement, SelectorError>;
   static constexpr std::string_view kSpace = " \t\r\n";
+  // '<' and '>' end a key, although nothing begins with them: who knows them from Kubernetes reads
+  // which operators exist, not that the character is invalid in a key.
+  static constexpr std::string_view kEndOfKey = " \t\r\n,()=!<>";
+  static constexpr std::string_view kEndOfValue = " \t\r\n,()=";
 
   static tl::unexpected<SelectorError> error(std::size_t offset, std::string message,
                                              std::string hint = {}) {
@@ -112,7 +117,7 @@ class Parser {
 
   tl::expected<std::string, SelectorError> parse_key() {
     const std::size_t start = at_;
-    const std::string_view key = take_until(" \t\r\n,()=!<>");
+    const std::string_view key = take_until(kEndOfKey);
     if (key.empty()) {
       if (done() || peek() == ',') {
         return error(start, "missing condition", "separate conditions with single commas");
@@ -153,7 +158,7 @@ class Parser {
 
   Parsed parse_membership(Requirement requirement) {
     const std::size_t start = at_;
-    const std::string_view word = take_until(" \t\r\n,()=!<>");
+    const std::string_view word = take_until(kEndOfKey);
     if (word == "in") {
       requirement.op = Requirement::Operator::in;
     } else if (word == "notin") {
@@ -205,7 +210,7 @@ class Parser {
 
   tl::expected<std::string, SelectorError> parse_value() {
     const std::size_t start = at_;
-    const std::string_view value = take_until(" \t\r\n,()=");
+    const std::string_view value = take_until(kEndOfValue);
     if (peek() == '=') {
       return error(at_, "unexpected second '='",
                    "a value cannot contain '='; separate conditions with commas");
@@ -280,6 +285,34 @@ bool Requirement::matches(const LabelSet& labels) const {
   return false;
 }
 
+bool Requirement::needs_key() const {
+  switch (op) {
+    case Operator::in:
+    case Operator::exists:
+      return true;
+    case Operator::not_in:
+    case Operator::not_exists:
+      return false;
+  }
+  return false;
+}
+
+const std::vector<std::string>* Requirement::exact_values() const {
+  switch (op) {
+    case Operator::in: {
+      const bool exact = std::none_of(values.begin(), values.end(), [](const std::string& value) {
+        return value.ends_with('*');
+      });
+      return exact ? &values : nullptr;
+    }
+    case Operator::not_in:
+    case Operator::exists:
+    case Operator::not_exists:
+      return nullptr;
+  }
+  return nullptr;
+}
+
 std::string Requirement::text() const {
   switch (op) {
     case Operator::exists:
@@ -320,6 +353,39 @@ std::string Selector::text() const {
     text += (text.empty() ? "" : ",") + requirement.text();
   }
   return text;
+}
+
+bool is_clearly_selector(std::string_view text) {
+  return (text.find_first_of("!,(*") != std::string_view::npos ||
+          text.find("==") != std::string_view::npos) &&
+         Selector::parse(text).has_value();
+}
+
+Result<LabelSet> parse_labels(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  LabelSet labels;
+  for (std::size_t start = 0; start <= text.size();) {
+    const std::size_t end = std::min(text.find(',', start), text.size());
+    std::string_view part = text.substr(start, end - start);
+    part.remove_prefix(std::min(part.find_first_not_of(kSpace), part.size()));
+    part = part.substr(0, part.find_last_not_of(kSpace) + 1);
+    auto label = parse_label(part);
+    if (!label) {
+      if (is_clearly_selector(text)) {
+        return fail(fmt::format("'{}' is a selector, not the labels of one workload", text),
+                    "write all labels of the workload: app=web,env=prod");
+      }
+      return tl::unexpected(label.error());
+    }
+    if (labels.find(label->key) != nullptr) {
+      return fail(fmt::format("label '{}' is given twice", label->key));
+    }
+    if (auto status = labels.set(label->key, label->value); !status) {
+      return tl::unexpected(status.error());
+    }
+    start = end + 1;
+  }
+  return labels;
 }
 
 }  // namespace trireme::policy

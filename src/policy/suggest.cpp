@@ -106,7 +106,9 @@ PortRange port_of(const SeenFlow& flow) {
 }
 
 std::string end_text(const SeenEnd& end) {
-  return end.workload.empty() ? end.text() : fmt::format("{} ({})", end.workload, end.text());
+  const std::string text = end.text();
+  return end.workload.empty() || end.workload == text ? text
+                                                      : fmt::format("{} ({})", end.workload, text);
 }
 
 std::string flow_text(const SeenFlow& flow) {
@@ -114,11 +116,36 @@ std::string flow_text(const SeenFlow& flow) {
                      port_text(flow.protocol, flow.port));
 }
 
+/// The line that gives a workload a label, as far as its name tells what it is.
+std::string label_line(const std::string& workload) {
+  std::string_view name = workload;
+  const bool is_unit = name.ends_with(".service");
+  const bool is_scope = name.ends_with(".scope");
+  name = name.substr(0, is_unit || is_scope ? name.rfind('.') : name.size());
+  name = name.substr(0, name.find('@'));
+  // Compose and templates number their instances.
+  const std::size_t last = name.find_last_not_of("0123456789");
+  if (last != std::string_view::npos && last + 1 < name.size() &&
+      (name[last] == '-' || name[last] == '_' || name[last] == '.')) {
+    name = name.substr(0, last);
+  }
+  const std::string app =
+      name.empty() || !check_value(name) ? std::string("NAME") : std::string(name);
+  return is_unit ? fmt::format("[[unit]] name = {}, labels = {{ app = {} }} in identity.toml",
+                               toml_string(workload), toml_string(app))
+         : is_scope
+             ? fmt::format("trirun -l app={} -- COMMAND", app)
+             : fmt::format("docker run -l app={0}; in a compose file: labels: [\"app={0}\"]", app);
+}
+
 class Suggesting {
  public:
   Suggesting(const Policy& policy, const std::vector<SeenFlow>& flows,
-             const std::vector<LabelSet>& present)
+             const std::vector<LabelSet>& present, const Published& published)
       : flows_(flows), sides_(policy, present), questions_(udp_questions(flows)) {
+    for (const auto& [labels, ports] : published) {
+      published_[expressible(labels)].insert(ports.begin(), ports.end());
+    }
     Policy enforced = policy;
     enforced.mode = Mode::enforce;
     for (const Rule& rule : policy.rules) {
@@ -202,11 +229,9 @@ class Suggesting {
   static std::string unnameable(const SeenFlow& flow) {
     for (const SeenEnd* end : {&flow.from, &flow.to}) {
       if (end->labels && expressible(*end->labels).empty()) {
-        return end->labels->empty()
-                   ? (end->workload.empty() ? "a workload" : end->workload) +
-                         " has no labels: add some (docker run -l app=NAME)"
-                   : end_text(*end) +
-                         " has no label that a selector can express: add one such as app=NAME";
+        return fmt::format(
+            "{} has no label{}: add one: {}", end->workload.empty() ? "a workload" : end->workload,
+            end->labels->empty() ? "s" : " that a selector can express", label_line(end->workload));
       }
     }
     const bool known = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP ||
@@ -214,14 +239,16 @@ class Suggesting {
     return known ? "" : fmt::format("rules cannot allow IP protocol {}", flow.protocol);
   }
 
-  static bool is_dns(const SeenFlow& flow) { return flow.port == 53; }
+  static Role role_of_destination(const SeenFlow& flow) {
+    return flow.port == 53 ? Role::name_server : Role::destination;
+  }
 
   void make_sides() {
     for (const std::size_t index : needed_) {
       const SeenFlow& flow = flows_[index];
-      sides_.note_use(flow.from,
+      sides_.note_use(flow.from, Role::source,
                       {.is_source = true, .peer = flow.to.text(), .ports = port_of(flow)});
-      sides_.note_use(flow.to,
+      sides_.note_use(flow.to, role_of_destination(flow),
                       {.is_source = false, .peer = flow.from.text(), .ports = port_of(flow)});
     }
     sides_.settle();
@@ -231,8 +258,8 @@ class Suggesting {
     std::map<std::tuple<SideId, SideId, std::uint8_t>, Block> pairs;
     for (const std::size_t index : needed_) {
       const SeenFlow& flow = flows_[index];
-      const SideId from = sides_.of(flow.from, false);
-      const SideId to = sides_.of(flow.to, is_dns(flow));
+      const SideId from = sides_.of(flow.from, Role::source);
+      const SideId to = sides_.of(flow.to, role_of_destination(flow));
       Block& block = pairs[{from, to, flow.protocol}];
       block.from = {from};
       block.to = {to};
@@ -257,6 +284,33 @@ class Suggesting {
     return blocks;
   }
 
+  /// ", published port tcp/8080" if other endpoints than workloads reach published ports by the
+  /// rule.
+  [[nodiscard]] std::string published_as(const Block& block) const {
+    std::set<std::string> ports;
+    const bool has_outside = std::ranges::any_of(
+        block.from, [this](SideId side) { return sides_.labels(side).empty(); });
+    for (const SideId side : has_outside ? block.to : std::set<SideId>()) {
+      const auto known = published_.find(sides_.labels(side));
+      for (const PublishedPort& port :
+           known == published_.end() ? std::set<PublishedPort>() : known->second) {
+        if (std::ranges::any_of(block.ports, [&](const PortRange& range) {
+              return range.contains(port.protocol, port.port);
+            })) {
+          ports.insert(port_text(port.protocol, port.host_port));
+        }
+      }
+    }
+    if (ports.empty()) {
+      return "";
+    }
+    std::string text;
+    for (const std::string& port : ports) {
+      text += (text.empty() ? "" : ", ") + port;
+    }
+    return fmt::format(", published port{} {}", ports.size() == 1 ? "" : "s", text);
+  }
+
   [[nodiscard]] SuggestedRule rule(const Block& block) const {
     SuggestedRule made;
     made.from = sides_.texts(block.from);
@@ -266,7 +320,7 @@ class Suggesting {
       return texts.size() == 1 ? texts.front()
                                : fmt::format("{} and {} more", texts.front(), texts.size() - 1);
     };
-    made.name = fmt::format("{} to {}", brief(made.from), brief(made.to));
+    made.name = fmt::format("{} to {}{}", brief(made.from), brief(made.to), published_as(block));
     const SeenFlow* most = nullptr;
     for (const std::size_t index : block.flows) {
       const SeenFlow& flow = flows_[index];
@@ -302,6 +356,7 @@ class Suggesting {
   std::vector<std::size_t> needed_;
   std::map<std::string, std::uint64_t> left_out_;
   std::set<PortRange> wide_;
+  Published published_;
   std::set<std::string> names_;  // of rules
   Suggestion result_;
 };
@@ -309,8 +364,8 @@ class Suggesting {
 }  // namespace
 
 Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows,
-                   const std::vector<LabelSet>& present) {
-  return Suggesting(policy, flows, present).run();
+                   const std::vector<LabelSet>& present, const Published& published) {
+  return Suggesting(policy, flows, present, published).run();
 }
 
 }  // namespace trireme::policy

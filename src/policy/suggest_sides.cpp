@@ -59,6 +59,26 @@ LabelSet common_labels(const std::vector<const LabelSet*>& sets) {
   return common;
 }
 
+/// What a policy accepts as a DNS name. Names in answers can contain any bytes.
+bool can_be_name(std::string_view name) {
+  if (name.empty() || name.size() > 253 || Prefix::parse(std::string(name))) {
+    return false;
+  }
+  for (std::size_t at = 0; at <= name.size();) {
+    const std::size_t dot = std::min(name.find('.', at), name.size());
+    const std::string_view label = name.substr(at, dot - at);
+    const bool is_valid = std::ranges::all_of(label, [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    });
+    if (label.empty() || label.size() > 63 || !is_valid || label.front() == '-' ||
+        label.back() == '-') {
+      return false;
+    }
+    at = dot + 1;
+  }
+  return true;
+}
+
 const char* service_name(const PortRange& ports) {
   switch (ports.first) {
     case 53:
@@ -97,20 +117,28 @@ std::string selector_text(const LabelSet& labels) {
   return labels.text();
 }
 
-bool is_by_address(const SeenEnd& end, bool is_dns) {
+bool is_by_address(const SeenEnd& end, Role role) {
   static const Prefix loopback = Prefix::parse("127.0.0.0/8").value();
   static const Prefix own = Prefix::parse("127.0.0.1/32").value();
   if (end.labels || !end.address) {
     return false;
   }
   // A DNS server at 127.0.0.53 is systemd-resolved; 127.0.0.1 can be any process.
-  return !end.host || (is_dns && loopback.contains(*end.address) && !own.contains(*end.address));
+  return !end.host || (role == Role::name_server && loopback.contains(*end.address) &&
+                       !own.contains(*end.address));
 }
 
 Sides::Sides(const Policy& policy, const std::vector<LabelSet>& present)
-    : policy_(policy), present_(present.begin(), present.end()) {}
+    : policy_(policy), index_(policy), present_(present.begin(), present.end()) {}
 
-const Network* Sides::known_network(const SeenEnd& end) const {
+/// The network of the policy that the endpoint is in: by DNS name, or else the one with the longest
+/// prefix.
+const Network* Sides::known_network(const SeenEnd& end, Role role) const {
+  if (role == Role::destination) {
+    if (const auto named = end.networks(index_); !named.empty()) {
+      return &policy_.networks[named.front()];
+    }
+  }
   const Network* narrowest = nullptr;
   int longest = -1;
   for (const Network& network : policy_.networks) {
@@ -124,13 +152,45 @@ const Network* Sides::known_network(const SeenEnd& end) const {
   return narrowest;
 }
 
-void Sides::note_use(const SeenEnd& end, AddressUse use) {
+void Sides::note_use(const SeenEnd& end, Role role, AddressUse use) {
   if (end.labels) {
     present_.insert(*end.labels);
-  } else if (is_by_address(end, use.ports.first == 53 && !use.is_source) &&
-             known_network(end) == nullptr) {
+    return;
+  }
+  if (!is_by_address(end, role) || known_network(end, role) != nullptr) {
+    return;
+  }
+  bool is_named = false;
+  for (const std::string& name : end.names) {
+    if (role == Role::destination && can_be_name(name)) {
+      by_name_[name].insert(*end.address);
+      is_named = true;
+    }
+  }
+  if (!is_named) {
     uses_[*end.address].insert(std::move(use));
   }
+}
+
+/// The DNS name by which a rule names the endpoint; empty if it has none. Of several names, the one
+/// that most addresses have: the addresses of one site then become one network. Clients are not
+/// named, because their names say nothing about how they were found; name servers have no name
+/// before they are asked.
+std::string Sides::site(const SeenEnd& end, Role role) const {
+  std::string best;
+  std::size_t most = 0;
+  for (const std::string& name : end.names) {
+    const auto found = by_name_.find(name);
+    if (role != Role::destination || found == by_name_.end()) {
+      continue;
+    }
+    const std::size_t count = found->second.size();
+    if (count > most || (count == most && name < best)) {
+      best = name;
+      most = count;
+    }
+  }
+  return best;
 }
 
 namespace {
@@ -142,23 +202,25 @@ char lower(char c) {
 
 }  // namespace
 
-std::string Sides::network_name(const std::set<AddressUse>& uses) const {
+std::string Sides::base_name(const std::set<AddressUse>& uses) {
   const AddressUse& first = *uses.begin();
-  std::string base = first.is_source ? "clients" : "port-" + std::to_string(first.ports.first);
   if (!first.is_source && first.ports.protocol != IPPROTO_TCP &&
       first.ports.protocol != IPPROTO_UDP) {
-    base = "hosts";
-  } else if (const char* service = service_name(first.ports);
-             service != nullptr && !first.is_source) {
-    base = service;
+    return "hosts";
   }
+  const char* service = service_name(first.ports);
+  return first.is_source      ? "clients"
+         : service != nullptr ? service
+                              : "port-" + std::to_string(first.ports.first);
+}
+
+std::string Sides::free_name(const std::string& base) const {
   const auto taken = [this](const std::string& name) {
-    const auto is_same = [&name](const Network& network) {
+    const auto is_same = [&name](const auto& network) {
       return std::ranges::equal(network.name, name, {}, lower, lower);
     };
     return name == "host" || name == "world" || std::ranges::any_of(policy_.networks, is_same) ||
-           std::ranges::any_of(networks_,
-                               [&](const SuggestedNetwork& n) { return n.name == name; });
+           std::ranges::any_of(networks_, is_same);
   };
   std::string name = base;
   for (int i = 2; taken(name); ++i) {
@@ -187,7 +249,7 @@ void Sides::settle() {
           "know one",
           addresses.size(), addresses.front().address.text(), addresses.back().address.text());
     } else {
-      networks_.push_back({network_name(uses), cidrs});
+      networks_.push_back({free_name(base_name(uses)), cidrs});
       side.text = "@" + networks_.back().name;
     }
     const SideId id = add(std::move(side));
@@ -207,18 +269,27 @@ SideId Sides::add(Side side) {
   return found->second;
 }
 
-SideId Sides::of(const SeenEnd& end, bool is_dns) {
+SideId Sides::of(const SeenEnd& end, Role role) {
   if (end.labels) {
     const LabelSet labels = expressible(*end.labels);
     return add({selector_text(labels), labels, {}});
   }
-  if (is_by_address(end, is_dns)) {
-    if (const Network* network = known_network(end)) {
-      return add({"@" + network->name, {}, {}});
-    }
+  if (!is_by_address(end, role)) {
+    return add({end.host ? "@host" : "@world", {}, {}});
+  }
+  if (const Network* network = known_network(end, role)) {
+    return add({"@" + network->name, {}, {}});
+  }
+  const std::string name = site(end, role);
+  if (name.empty()) {
     return by_address_.at(*end.address);
   }
-  return add({end.host ? "@host" : "@world", {}, {}});
+  const auto [found, is_new] = sites_.try_emplace(name, 0);
+  if (is_new) {
+    networks_.push_back({free_name(name), {}, {name}});
+    found->second = add({"@" + networks_.back().name, {}, {}});
+  }
+  return found->second;
 }
 
 std::vector<std::string> Sides::texts(const std::set<SideId>& sides) const {

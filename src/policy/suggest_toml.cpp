@@ -2,6 +2,7 @@
 // Writes a suggestion as a TOML file for an operator to review, shorten and save.
 #include <fmt/format.h>
 
+#include "trireme/base/printable.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/suggest.hpp"
 
@@ -12,11 +13,7 @@ constexpr std::size_t kLineWidth = 100;
 
 /// Replaces control characters: names come from outside, and a line break would end the comment.
 std::string comment_line(std::string_view text) {
-  std::string line = "# ";
-  for (const char c : text) {
-    line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
-  }
-  return line + "\n";
+  return "# " + printable(text) + "\n";
 }
 
 std::string toml_list(const std::vector<std::string>& items) {
@@ -46,15 +43,17 @@ std::string toml_array(const std::vector<std::string>& items) {
 
 std::string toml_string(std::string_view text) {
   std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      result += '\\';
-      result += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-      result += fmt::format("\\u{:04X}", static_cast<unsigned char>(c));
-    } else {
-      result += c;
+  for (std::size_t at = 0; at < text.size();) {
+    if (const ControlCharacter control = control_at(text, at); control.size > 0) {
+      result += fmt::format("\\u{:04X}", control.code);
+      at += control.size;
+      continue;
     }
+    if (text[at] == '"' || text[at] == '\\') {
+      result += '\\';
+    }
+    result += text[at];
+    ++at;
   }
   return result + '"';
 }
@@ -72,8 +71,9 @@ std::string Suggestion::toml(const std::string& context) const {
     for (const Prefix& cidr : network.cidrs) {
       cidrs.push_back(cidr.text());
     }
-    out += fmt::format("\n[[network]]\nname = {}\ncidrs = {}\n", toml_string(network.name),
-                       toml_array(cidrs));
+    out += fmt::format("\n[[network]]\nname = {}\n{} = {}\n", toml_string(network.name),
+                       network.names.empty() ? "cidrs" : "names",
+                       toml_array(network.names.empty() ? cidrs : network.names));
   }
   for (const SuggestedRule& rule : rules) {
     out += "\n" + comment_line(fmt::format("{} {}, for example {}", rule.flows,

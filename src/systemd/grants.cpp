@@ -8,7 +8,10 @@
 #include <array>
 #include <charconv>
 #include <optional>
+#include <string_view>
 #include <utility>
+
+#include "trireme/base/users.hpp"
 
 namespace trireme::systemd {
 namespace {
@@ -16,6 +19,17 @@ namespace {
 /// Enough for the entry of a large group. A larger entry is treated as unknown.
 constexpr std::size_t kEntryBytes = 1U << 17U;
 constexpr std::chrono::seconds kAgain(5);
+/// The pause after a lookup, in multiples of the time that it took.
+constexpr int kRests = 9;
+/// Names of users that are remembered.
+constexpr std::size_t kMostNames = 4096;
+
+/// The earliest time of the next lookup after one that has just failed.
+std::chrono::steady_clock::time_point after_pause(std::chrono::steady_clock::time_point began) {
+  using Clock = std::chrono::steady_clock;
+  const auto now = Clock::now();
+  return now + std::max<Clock::duration>(kAgain, kRests * (now - began));
+}
 
 std::optional<std::uint32_t> number(const std::string& text) {
   std::uint32_t value = 0;
@@ -40,28 +54,42 @@ std::optional<std::uint32_t> group_id(const std::string& name) {
   return rc == 0 && found != nullptr ? std::optional<std::uint32_t>(found->gr_gid) : number(name);
 }
 
+std::optional<std::string> user_name(std::uint32_t uid) {
+  std::string buffer(kEntryBytes, '\0');
+  passwd entry{};
+  passwd* found = nullptr;
+  const int rc = ::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
+  return rc == 0 && found != nullptr ? std::optional<std::string>(found->pw_name) : std::nullopt;
+}
+
 }  // namespace
+
+NameService host_names() {
+  return {.user_id = user_id, .group_id = group_id, .user_name = user_name};
+}
 
 void LaunchGrants::configure(std::shared_ptr<const config::Host> host) {
   host_ = std::move(host);
   ids_.assign(host_->launches.size(), std::nullopt);
+  names_.clear();
   resolve();
 }
 
 void LaunchGrants::resolve() {
+  const auto began = Clock::now();
   for (std::size_t i = 0; i < ids_.size(); ++i) {
     const config::LaunchGrant& grant = host_->launches[i];
     if (!ids_[i]) {
-      ids_[i] = grant.user.empty() ? group_id(grant.group) : user_id(grant.user);
+      ids_[i] = grant.user.empty() ? service_.group_id(grant.group) : service_.user_id(grant.user);
     }
   }
-  resolved_ = std::chrono::steady_clock::now();
+  resolve_again_ = after_pause(began);
 }
 
 Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups,
                              const policy::LabelSet& labels) {
   const bool is_complete = std::ranges::all_of(ids_, [](const auto& id) { return id.has_value(); });
-  if (!is_complete && resolved_ + kAgain <= std::chrono::steady_clock::now()) {
+  if (!is_complete && resolve_again_ <= Clock::now()) {
     resolve();
   }
   bool known = false;
@@ -84,26 +112,48 @@ Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>
               "no single [[launch]] entry of identity.toml covers all of these labels");
 }
 
+std::string LaunchGrants::unit_prefix(std::uint32_t uid) {
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+  const std::string name = name_of(uid).value_or("");
+  const bool is_valid =
+      !name.empty() && name.size() <= 64 && name.find_first_not_of(kLetters) == std::string::npos;
+  return is_valid ? name : "uid-" + std::to_string(uid);
+}
+
+std::optional<std::string> LaunchGrants::name_of(std::uint32_t uid) {
+  if (auto local = local_user(uid)) {
+    return local;
+  }
+  for (std::size_t i = 0; i < ids_.size(); ++i) {
+    const std::string& user = host_->launches[i].user;
+    if (!user.empty() && ids_[i] == uid && !number(user)) {
+      return user;
+    }
+  }
+  if (const auto known = names_.find(uid); known != names_.end()) {
+    return known->second;
+  }
+  const auto began = Clock::now();
+  if (began < ask_again_) {
+    return std::nullopt;
+  }
+  auto name = service_.user_name(uid);
+  if (!name) {
+    ask_again_ = after_pause(began);
+    return std::nullopt;
+  }
+  if (names_.size() >= kMostNames) {
+    names_.clear();
+  }
+  names_[uid] = *name;
+  return name;
+}
+
 bool property_granted(const std::string& name) {
   static constexpr std::array kGranted = {"Description", "CPUQuota", "CPUWeight",     "MemoryMax",
                                           "MemoryHigh",  "TasksMax", "RuntimeMaxSec", "IOWeight"};
   return std::ranges::find(kGranted, name) != kGranted.end();
-}
-
-std::string unit_prefix(std::uint32_t uid) {
-  constexpr std::string_view kLetters =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
-  std::string buffer(kEntryBytes, '\0');
-  passwd entry{};
-  passwd* found = nullptr;
-  if (::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
-    const std::string name = found->pw_name;
-    if (!name.empty() && name.size() <= 64 &&
-        name.find_first_not_of(kLetters) == std::string::npos) {
-      return name;
-    }
-  }
-  return "uid-" + std::to_string(uid);
 }
 
 }  // namespace trireme::systemd

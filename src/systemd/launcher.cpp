@@ -145,7 +145,8 @@ Status Launcher::prepare(Attempt& attempt) {
     return allowed;
   }
   const std::string unit = request.unit.empty() ? automatic_unit(request.pid) : request.unit;
-  auto name = scope_unit_name(request.uid == 0 ? unit : unit_prefix(request.uid) + "-" + unit);
+  auto name =
+      scope_unit_name(request.uid == 0 ? unit : grants_.unit_prefix(request.uid) + "-" + unit);
   if (!name) {
     return tl::unexpected(name.error());
   }

@@ -107,6 +107,13 @@ void UnitSource::with_sockets(const std::shared_ptr<Start>& start) {
 Result<std::set<std::uint32_t>> UnitSource::admit(const Start& start) {
   const config::UnitRule* rule = rule_for(start.unit);
   if (rule == nullptr) {
+    workload::Description unit;
+    unit.name = start.unit;
+    unit.kind = workload::Kind::unit;
+    if (const workload::Hold* hold = registry_.hold_on(unit)) {
+      return fail(start.unit + " is not enforced: " + hold->text(),
+                  "'trirectl release " + start.unit + "' ends that");
+    }
     if (DropIns::exist(names_of(view_.aliases, start.unit))) {
       return fail(
           "no [[unit]] entry of identity.toml matches " + start.unit + ", but its drop-in exists",

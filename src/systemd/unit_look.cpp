@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "trireme/systemd/drop_ins.hpp"
 #include "trireme/systemd/unit_rule.hpp"
 #include "unit_name.hpp"
 
@@ -69,9 +70,13 @@ std::string rooted(const UnitView& view, const config::UnitRule& rule) {
 
 class Look : public std::enable_shared_from_this<Look> {
  public:
-  Look(Bus& bus, std::shared_ptr<const config::Host> host, UnitView last,
-       std::function<void(Result<UnitView>)> done)
-      : bus_(bus), host_(std::move(host)), last_(std::move(last)), done_(std::move(done)) {}
+  Look(Bus& bus, std::shared_ptr<const config::Host> host, std::set<std::string> held,
+       UnitView last, std::function<void(Result<UnitView>)> done)
+      : bus_(bus),
+        host_(std::move(host)),
+        held_(std::move(held)),
+        last_(std::move(last)),
+        done_(std::move(done)) {}
 
   void begin() {
     bus_.send(bus_.manager_call("ListUnitFiles"),
@@ -122,6 +127,11 @@ class Look : public std::enable_shared_from_this<Look> {
 
   void ask_each(const std::set<std::string>& sockets) {
     view_.gates = gates();
+    for (const std::string& unit : held_) {
+      if (!DropIns::cover(view_.gates, {unit})) {
+        view_.gates.insert(unit);
+      }
+    }
     const std::set<std::string> services = view_.gates;
     asked_ = services.size() + sockets.size() + 1;
     for (const std::string& service : services) {
@@ -167,8 +177,11 @@ class Look : public std::enable_shared_from_this<Look> {
     for (const config::UnitRule& rule : host_->units) {
       for (const std::string& text : {doubt(*host_, view_, names_, rule), rooted(view_, rule)}) {
         if (!text.empty()) {
-          view_.warnings.push_back(rule.where.text() + ": warning: [[unit]] '" + rule.name +
-                                   "': " + text);
+          view_.warnings.push_back({.severity = config::Diagnostic::Severity::warning,
+                                    .where = rule.where,
+                                    .message = "[[unit]] '" + rule.name + "': " + text,
+                                    .hint = {},
+                                    .kind = "unit"});
         }
       }
     }
@@ -218,6 +231,7 @@ class Look : public std::enable_shared_from_this<Look> {
 
   Bus& bus_;
   std::shared_ptr<const config::Host> host_;
+  std::set<std::string> held_;
   UnitView last_;
   std::function<void(Result<UnitView>)> done_;
   std::set<std::string> names_;  // of unit files, aliases included, and of loaded units
@@ -227,9 +241,10 @@ class Look : public std::enable_shared_from_this<Look> {
 
 }  // namespace
 
-void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, UnitView last,
-                   std::function<void(Result<UnitView>)> done) {
-  std::make_shared<Look>(bus, std::move(host), std::move(last), std::move(done))->begin();
+void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, std::set<std::string> held,
+                   UnitView last, std::function<void(Result<UnitView>)> done) {
+  std::make_shared<Look>(bus, std::move(host), std::move(held), std::move(last), std::move(done))
+      ->begin();
 }
 
 UnitView view_units(const std::shared_ptr<const config::Host>& host,
@@ -244,7 +259,7 @@ UnitView view_units(const std::shared_ptr<const config::Host>& host,
   }
   if (auto bus = Bus::connect(loop->get())) {
     bool done = false;
-    look_at_units(**bus, host, {}, [&](Result<UnitView> found) {
+    look_at_units(**bus, host, {}, {}, [&](Result<UnitView> found) {
       done = true;
       if (found) {
         view = std::move(*found);

@@ -23,12 +23,6 @@ bool shares_netns_with_init() {
          own.st_ino == init.st_ino;
 }
 
-/// The common part of the names of a socket and of the services that it starts by default:
-/// name.service, or one instance of name@.service per connection.
-std::string stem_of(const std::string& socket) {
-  return socket.substr(0, socket.rfind('.'));
-}
-
 }  // namespace
 
 UnitSource::UnitSource(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
@@ -70,32 +64,7 @@ void UnitSource::configure(std::shared_ptr<const config::Host> host) {
 }
 
 const config::UnitRule* UnitSource::rule_for(const std::string& unit) const {
-  if (!host_) {
-    return nullptr;
-  }
-  const config::UnitRule* rule = find_rule(*host_, view_.aliases, unit);
-  return rule != nullptr || !unit.ends_with(".socket") ? rule : rule_for_socket(unit);
-}
-
-const config::UnitRule* UnitSource::rule_for_socket(const std::string& socket) const {
-  const auto known = view_.sockets.find(socket);
-  if (known != view_.sockets.end()) {
-    for (const std::string& service : known->second.triggers) {
-      if (const config::UnitRule* rule = find_rule(*host_, view_.aliases, service)) {
-        return rule;
-      }
-    }
-  }
-  if (known == view_.sockets.end() || !known->second.accepts) {
-    if (const config::UnitRule* rule =
-            find_rule(*host_, view_.aliases, stem_of(socket) + ".service")) {
-      return rule;
-    }
-  }
-  // One service instance per connection: it is not known in advance which instance gets which.
-  return known == view_.sockets.end() || known->second.accepts
-             ? find_template_rule(*host_, view_.aliases, stem_of(socket) + "@.service", true)
-             : nullptr;
+  return host_ ? rule_of(*host_, view_, unit) : nullptr;
 }
 
 const config::UnitRule* UnitSource::rule_for_path(const std::string& path) const {
@@ -109,10 +78,33 @@ const config::UnitRule* UnitSource::rule_for_path(const std::string& path) const
 bool UnitSource::cgroup_born(const std::string& path) {
   const config::UnitRule* rule = is_on() ? rule_for_path(path) : nullptr;
   if (rule == nullptr) {
-    return false;
+    return is_on() && keep_held(path);
   }
   if (auto enrolled = enrol(path, *rule); !enrolled) {
     spdlog::error("unit {}: quarantined: {}", unit_of_path(path), enrolled.error().text());
+  }
+  return true;
+}
+
+/// Quarantines a unit that no entry matches any more and that an operator's order covers.
+bool UnitSource::keep_held(const std::string& path) {
+  workload::Description description;
+  description.name = unit_of_path(path);
+  description.kind = workload::Kind::unit;
+  description.cgroup_path = path;
+  const bool is_foreign =
+      description.name.ends_with(".scope") && path.starts_with(events_.strict_slice() + "/");
+  const workload::Hold* hold =
+      description.name.empty() || is_foreign ? nullptr : registry_.hold_on(description);
+  if (hold == nullptr) {
+    return false;
+  }
+  const workload::Workload* known = registry_.find_cgroup(path);
+  const auto id = tree_.id(path);
+  if (known == nullptr || !id || known->cgroup_id != *id) {
+    if (const Status held = registry_.quarantine(description, hold->text()); !held) {
+      spdlog::error("unit {}: {}", description.name, held.error().text());
+    }
   }
   return true;
 }

@@ -66,16 +66,30 @@ void UnitSource::look() {
   news_ = false;
   again_.reset();
   looked_ = Clock::now();
-  if (host_ == nullptr || host_->units.empty()) {
+  std::set<std::string> held = held_services();
+  if (host_ == nullptr || (host_->units.empty() && held.empty())) {
     looked(host_, UnitView{});
     return;
   }
-  look_at_units(*bus_, host_, view_,
+  look_at_units(*bus_, host_, std::move(held), view_,
                 [this, host = host_, alive = std::weak_ptr(alive_)](Result<UnitView> view) {
                   if (!alive.expired()) {
                     looked(host, std::move(view));
                   }
                 });
+}
+
+/// The services that operators' orders cover. Their drop-ins stay when their entry is removed, so
+/// that they do not run until they are found.
+std::set<std::string> UnitSource::held_services() const {
+  std::set<std::string> services;
+  for (const workload::Hold& hold : registry_.holds()) {
+    const std::string unit = unit_of_path(hold.cgroup_path);
+    if (hold.kind == workload::Kind::unit && unit.ends_with(".service")) {
+      services.insert(unit);
+    }
+  }
+  return services;
 }
 
 void UnitSource::looked(const std::shared_ptr<const config::Host>& host, Result<UnitView> view) {
@@ -103,9 +117,11 @@ void UnitSource::take(Result<UnitView> view) {
     note_unanswered(view.error().message);
     return;
   }
-  for (const std::string& warning : view->warnings) {
-    if (std::ranges::find(view_.warnings, warning) == view_.warnings.end()) {
-      spdlog::warn("{}", warning);
+  for (const config::Diagnostic& warning : view->warnings) {
+    const std::string text = warning.text();
+    if (std::ranges::find(view_.warnings, text, &config::Diagnostic::text) ==
+        view_.warnings.end()) {
+      spdlog::warn("{}", text);
     }
   }
   view_ = std::move(*view);

@@ -173,8 +173,10 @@ std::vector<handshake::Event> Verifier::take_events() {
   std::ranges::for_each(workers_, [&](const auto& worker) { worker->take_events(events); });
   const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now().time_since_epoch());
-  std::erase_if(events,
-                [&](const handshake::Event& event) { return !limiter_->admit(event, now); });
+  std::erase_if(events, [&](const handshake::Event& event) {
+    return event.sample != 0 ? !samples_.admit(event.sample, handshake::owner_of(event), now)
+                             : !limiter_->admit(event, now);
+  });
   return events;
 }
 

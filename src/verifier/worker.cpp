@@ -81,7 +81,8 @@ Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::Id
 Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event)
     : engine_(std::move(engine)), epoll_(std::move(epoll)), wake_(std::move(wake)), event_(event) {
   engine_->on_event = [this](Event&& reported) { take(std::move(reported)); };
-  events_.reserve(EventRoom::kEvents);
+  engine_->on_sample = [this](Event&& sample) { take_sample(std::move(sample)); };
+  events_.reserve(EventRoom::kEvents + EventRoom::kSamples);
 }
 
 Verifier::Worker::~Worker() {
@@ -177,14 +178,21 @@ void Verifier::Worker::take(Event&& event) {
     return;
   }
   const std::unique_lock lock(events_mutex_, std::try_to_lock);
-  const auto owner = event.local_is_client ? handshake::Owner::workload(event.local)
-                                           : handshake::Owner::address(event.ends.source);
-  if (!lock || !room_.take(owner)) {
+  if (!lock || !room_.take(handshake::owner_of(event))) {
     events_lost_++;
     return;
   }
   events_.push_back(std::move(event));
   signal_event(event_);
+}
+
+/// As take(). A sample that is dropped is not counted as lost: samples are never complete.
+void Verifier::Worker::take_sample(Event&& event) {
+  const std::unique_lock lock(events_mutex_, std::try_to_lock);
+  if (lock && room_.take_sample()) {
+    events_.push_back(std::move(event));
+    signal_event(event_);
+  }
 }
 
 void Verifier::Worker::take_events(std::vector<Event>& events) {

@@ -98,6 +98,7 @@ class Verifier::Worker final {
   [[nodiscard]] static std::optional<wire::Ends> original(Shared& shared, std::uint8_t protocol,
                                                           const wire::Ends& translated);
   void take(handshake::Event&& event);
+  void take_sample(handshake::Event&& event);
   void publish();
 
   std::unique_ptr<handshake::Engine> engine_;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "trireme/config/host.hpp"
+
 namespace trireme::workload {
 namespace {
 
@@ -65,6 +67,16 @@ std::vector<std::string> container_warnings(const ContainerCapabilities& capabil
     warnings.emplace_back("has Docker's socket: can start containers with any labels, or none");
   }
   return warnings;
+}
+
+std::string_view capability_of(std::string_view warning) {
+  constexpr std::string_view kMayGain = "may gain ";
+  if (warning.starts_with(kMayGain)) {
+    warning.remove_prefix(kMayGain.size());
+  }
+  const std::string_view name = warning.substr(0, warning.find(':'));
+  const auto* const known = std::ranges::find(config::kCapabilities, name);
+  return known == config::kCapabilities.end() ? std::string_view() : *known;
 }
 
 }  // namespace trireme::workload

@@ -4,35 +4,17 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "record.hpp"
 #include "registry_key.hpp"
+#include "registry_reference.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
 #include "trireme/workload/process.hpp"
 
 namespace trireme::workload {
 namespace {
-
-CgroupRef reference(const Workload& workload, const Place& place, bool has_no_old_flows) {
-  return {.id = workload.cgroup_id,
-          .level = kernel::CgroupTree::level(workload.cgroup_path),
-          .path = workload.cgroup_path,
-          .has_no_old_flows = has_no_old_flows,
-          .network = place.network,
-          .whole_network = place.whole_network,
-          .unowned = workload.kind != Kind::container,
-          .lone_sockets = workload.kind == Kind::unit && workload.cgroup_path.ends_with(".socket"),
-          .former = workload.former};
-}
-
-/// In the workload's first place; in the daemon's network namespace while no place is known.
-CgroupRef reference(const Workload& workload, bool has_no_old_flows) {
-  return reference(workload, workload.places.empty() ? Place{} : workload.places.front(),
-                   has_no_old_flows);
-}
 
 /// The described places, followed by the known ones that are not among them.
 std::vector<Place> united(const std::vector<Place>& described, const std::vector<Place>& known) {
@@ -67,12 +49,11 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.started = start_time(description.pid).value_or(0);
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
+  workload.published = description.published;
   workload.places = description.places;
   workload.former = description.former;
   return workload;
 }
-
-constexpr std::size_t kExamined = 64;  // processes to look at when checking a single workload
 
 }  // namespace
 
@@ -113,7 +94,7 @@ std::string Registry::free_name(const std::string& wanted, const std::string& co
   if (is_free(wanted)) {
     return wanted;
   }
-  if (const std::string name = wanted + "-" + container_id.substr(0, 12);
+  if (const std::string name = wanted + "-" + container_id.substr(0, kNameDigits);
       !container_id.empty() && is_free(name)) {
     return name;
   }
@@ -156,19 +137,20 @@ Status Registry::enrol(const Description& description) {
     known = find_key(key);
   }
   const std::vector<Place> places = united(description.places, before);
-  if (known != nullptr && labels && known->state == State::enforced &&
+  Workload workload = from(description, *id);
+  workload.name = free_name(description.name, description.container_id, key);
+  const bool is_held = hold_on(workload) != nullptr;
+  if (known != nullptr && labels && !is_held && known->state == State::enforced &&
       known->kind == description.kind && known->labels == *labels &&
       known->own_labels == description.labels &&
       std::ranges::includes(known->former, description.former)) {
     return refresh(*known, description, places);
   }
-  Workload workload = from(description, *id);
   workload.places = places;
   if (known != nullptr) {
     workload.former.clear();
     std::ranges::set_union(known->former, description.former, std::back_inserter(workload.former));
   }
-  workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is named " + description.name;
     std::ignore = block(std::move(workload), reason);
@@ -190,7 +172,7 @@ Status Registry::enrol(const Description& description) {
   std::size_t limit = kExamined;
   std::ignore = check_networks(key, limit);
   const Workload* enrolled = find_key(key);
-  return enrolled != nullptr && enrolled->state == State::enforced
+  return enrolled != nullptr && (enrolled->state == State::enforced || is_held)
              ? Status{}
              : fail(enrolled == nullptr ? "it has ended" : enrolled->reason);
 }
@@ -216,6 +198,7 @@ Status Registry::refresh(Workload known, const Description& description,
     known.started = start_time(description.pid).value_or(0);
   }
   known.warnings = description.warnings;
+  known.published = description.published;
   look_at(known);
   if (known.name != before.name || known.container_id != before.container_id || !same_places) {
     if (auto written = write_record(tree_, known); !written) {
@@ -224,7 +207,8 @@ Status Registry::refresh(Workload known, const Description& description,
     }
   }
   if (known.name != before.name || known.container_id != before.container_id || !same_places ||
-      known.pid != before.pid || known.warnings != before.warnings) {
+      known.pid != before.pid || known.warnings != before.warnings ||
+      known.published != before.published) {
     store(std::move(known));
   }
   return {};
@@ -295,6 +279,9 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
 }
 
 Status Registry::enforce(Workload workload, policy::Number number, bool has_no_old_flows) {
+  if (const Hold* hold = hold_on(workload)) {
+    return block(std::move(workload), hold->text());
+  }
   const auto used =
       enforcement_.enrol(reference(workload, has_no_old_flows), workload.labels, number);
   if (!used) {
@@ -361,93 +348,6 @@ void Registry::list_unenforced(const Description& description, const std::string
   store(std::move(workload));
 }
 
-void Registry::end_cgroup(const std::string& cgroup_path) {
-  const Workload* workload = find_cgroup(cgroup_path);
-  if (workload == nullptr) {
-    return;
-  }
-  if (const auto id = tree_.id(cgroup_path); id && *id == workload->cgroup_id) {
-    return;
-  }
-  log_left(*workload);
-  end(cgroup_path);
-}
-
-/// Processes that other services started for the command (su, systemd-run, at, cron) can outlive
-/// it. To the user they look like a part of the workload, so its end is logged.
-void Registry::log_left(const Workload& workload) const {
-  if (workload.kind != Kind::process || !log_shares().admit("workload " + workload.name)) {
-    return;
-  }
-  const auto cgroup = kernel::CgroupTree::of(workload.pid);
-  if (workload.started != 0 && start_time(workload.pid) == workload.started && cgroup &&
-      !tree_.is_removed(*cgroup)) {
-    spdlog::warn(
-        "workload {} has ended: its process {} has moved to cgroup {} and is no longer part of the "
-        "workload",
-        workload.name, workload.pid, *cgroup);
-  } else {
-    spdlog::info("workload {} has ended: its last process has left the scope", workload.name);
-  }
-}
-
-void Registry::end_container(const std::string& container_id) {
-  const Workload* workload = find_container(container_id);
-  if (workload == nullptr) {
-    return;
-  }
-  if (workload->cgroup_path.empty()) {
-    workload->state == State::unenforced ? forget(container_id) : end(container_id);
-    return;
-  }
-  const auto id = tree_.id(workload->cgroup_path);
-  if (!id || *id != workload->cgroup_id) {
-    end(workload->cgroup_path);
-  } else if (tree_.populated(workload->cgroup_path)) {
-    std::ignore = block(*workload, "its container has ended, but processes remain");
-  } else {
-    forget_record(workload->cgroup_path);
-    end(workload->cgroup_path);
-  }
-}
-
-void Registry::forget_record(const std::string& cgroup_path) const {
-  if (auto cleared = clear_record(tree_, cgroup_path); !cleared) {
-    spdlog::warn("workload {}: {}", cgroup_path, cleared.error().text());
-  }
-}
-
-void Registry::release(const std::string& cgroup_path) {
-  const Workload* workload = find_cgroup(cgroup_path);
-  CgroupRef cgroup;
-  if (workload != nullptr) {
-    forget_record(cgroup_path);
-    cgroup = reference(*workload, true);
-  } else if (const auto id = tree_.id(cgroup_path); !cgroup_path.empty() && id) {
-    cgroup = {.id = *id, .level = kernel::CgroupTree::level(cgroup_path), .path = cgroup_path};
-  } else {
-    return;
-  }
-  if (auto released = enforcement_.release(cgroup, workload == nullptr ? 0 : workload->number);
-      !released) {
-    spdlog::error("cgroup {}: cannot remove it from the kernel: {}", cgroup_path,
-                  released.error().text());
-  }
-  if (workload != nullptr) {
-    forget(std::string(cgroup_path));
-  }
-}
-
-void Registry::end(const std::string& key) {
-  const Workload& workload = by_key_.at(key);
-  if (auto ended = enforcement_.end(reference(workload, true), workload.number);
-      !ended && log_shares().admit("workload " + workload.name)) {
-    spdlog::error("workload {}: cannot remove it from the kernel: {}", workload.name,
-                  ended.error().text());
-  }
-  forget(key);
-}
-
 void Registry::examine(const std::string& cgroup_path) {
   std::size_t limit = kExamined;
   std::ignore = check_networks(cgroup_path, limit);
@@ -492,6 +392,7 @@ void Registry::forget(const std::string& key) {
   key_by_container_.erase(workload.container_id);
   key_by_name_.erase(workload.name);
   key_by_number_.erase(workload.number);
+  end_hold_of(workload);
   if (on_change) {
     on_change(workload, true);
   }

@@ -20,9 +20,10 @@ std::string last_part(const std::string& path) {
 
 /// Opens the network namespaces that a restored workload was in. Namespaces that none of its
 /// processes is in any more are dropped. A container whose first namespace is dropped, or any other
-/// workload with none left, is quarantined until its source reports it.
+/// workload with none left, is quarantined until its source reports it. `complete`: nothing else
+/// was missing, that is, it was enforced or only held.
 void find_places_again(const kernel::CgroupTree& tree, Workload& workload,
-                       const std::vector<Record::Place>& places) {
+                       const std::vector<Record::Place>& places, bool complete) {
   bool lost = false;
   for (const Record::Place& place : places) {
     const auto network =
@@ -33,7 +34,7 @@ void find_places_again(const kernel::CgroupTree& tree, Workload& workload,
       lost = workload.kind == Kind::container;
     }
   }
-  if ((lost || workload.places.empty()) && workload.state == State::enforced) {
+  if ((lost || workload.places.empty()) && complete) {
     workload.state = State::quarantined;
     workload.reason = "none of its processes is in its former network namespace";
   }
@@ -65,7 +66,10 @@ Result<std::size_t> Registry::recover() {
     workload.cgroup_path = path;
     if (record) {
       workload = std::move((*record)->workload);
-      find_places_again(tree_, workload, (*record)->places);
+      workload.cgroup_id = *id;
+      recall_hold(workload);
+      find_places_again(tree_, workload, (*record)->places,
+                        workload.state == State::enforced || is_only_held(workload));
     } else {
       workload.reason = record.error().message;
       workload.name = last_part(path);
@@ -83,6 +87,7 @@ Result<std::size_t> Registry::recover() {
   for (auto* group : {&numbered, &others}) {
     std::ranges::for_each(*group, [this](Workload& workload) { take_over(std::move(workload)); });
   }
+  forget_stale_holds();
   return count;
 }
 
@@ -137,6 +142,12 @@ const Workload* Registry::find_cgroup(const std::string& cgroup_path) const {
   return found == nullptr || found->cgroup_path.empty() ? nullptr : found;
 }
 
+const Workload* Registry::find_cgroup_id(std::uint64_t cgroup_id) const {
+  const auto found = std::ranges::find_if(
+      by_key_, [cgroup_id](const auto& item) { return item.second.cgroup_id == cgroup_id; });
+  return found == by_key_.end() || cgroup_id == 0 ? nullptr : &found->second;
+}
+
 const Workload* Registry::find_key(const std::string& key) const {
   const auto found = by_key_.find(key);
   return found == by_key_.end() ? nullptr : &found->second;
@@ -178,6 +189,17 @@ std::vector<const Workload*> Registry::after(const std::string& name, std::size_
     workloads.push_back(&by_key_.at(next->second));
   }
   return workloads;
+}
+
+std::vector<Workload> recorded(const kernel::CgroupTree& tree) {
+  std::vector<Workload> found;
+  for (const std::string& path : find_records(tree)) {
+    auto record = read_record(tree, path);
+    if (record && record->has_value()) {
+      found.push_back(std::move((*record)->workload));
+    }
+  }
+  return found;
 }
 
 std::size_t clear_records(const kernel::CgroupTree& tree) {

@@ -41,6 +41,11 @@ def text_of_labels(labels):
 
 
 # --- selectors: lists of (key, operator, values), which are ANDed ---
+# The other models of selectors are in tests/unit/policy_property_test.cpp and
+# policy_compile_property_test.cpp.
+
+# By their names in include/trireme/policy/selector.hpp.
+OPERATORS = {"in": "in", "not_in": "notin", "exists": "exists", "not_exists": "absent"}
 
 
 def _holds(requirement, labels):

@@ -73,6 +73,7 @@ class Host:
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         self.config = self.undo.directory + "/etc"
         self.runtime = self.undo.directory + "/run"
+        self.state = self.undo.directory + "/state"
         self.log = self.undo.directory + "/triremed.log"
         os.chmod(self.undo.directory, 0o755)
         os.mkdir(self.config)
@@ -166,6 +167,7 @@ class Host:
 
     def daemon_command(self):
         directories = ["--config-dir", self.config, "--runtime-dir", self.runtime]
+        directories += ["--state-dir", self.state]
         options = ["--cgroup-driver", "cgroupfs", "--foreground", "--log-level", "debug"]
         return [TRIREMED, *directories, *options]
 

@@ -156,6 +156,14 @@ class Lab:
         found = re.search(r"^0::(.*)/init\.scope$", _read(f"/proc/{self.leader}/cgroup"), re.M)
         return found and cgroup_mount() + found[1]
 
+    def reboot(self):
+        """Ends the machine without notice, as a power failure does, and boots it again. Only its
+        disk is as before."""
+        self._end()
+        for mount in (*cgroup_v1_mounts(), cgroup_mount()):
+            undo.remove_cgroup(f"{mount}/{os.path.basename(self.cgroup)}")
+        self._boot()
+
     # --- commands: each in a cgroup of its own that is not a systemd unit, as in a shell ---
 
     def inside(self, argv):

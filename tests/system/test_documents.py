@@ -10,7 +10,7 @@ import tempfile
 import tomllib
 import unittest
 
-from tests.system import documents
+from tests.system import api, documents
 from tests.system.documents import document
 from tests.system.host import ROOT, TRIRECTL, TRIREMED, TRIRUN, HostCase
 
@@ -60,7 +60,9 @@ class Cookbook(HostCase):
             if parsed.get("defaults", {}).get("mode") == "audit":
                 continue
             self.host.explicit_reload(policy)
+            self.assertIn("test", parsed, title)
             for test in parsed["test"]:
+                self.assertIn("port", test, title)
                 protocol, _, port = test["port"].partition("/")
                 if protocol not in ("tcp", "udp") or not all(
                     isinstance(test[end], dict) or test[end] == "@host" for end in ("from", "to")
@@ -175,6 +177,45 @@ class Documents(unittest.TestCase):
             ),
             24,
         )
+
+
+class Api(HostCase):
+    """docs/api.md describes the control protocol."""
+
+    def test_it_repeats_the_comments_of_the_header(self):
+        names = [name for name, _ in api.methods()]
+        self.assertGreater(len(names), 10)
+        with open(api.HEADER, encoding="utf-8") as file:
+            self.assertEqual(len(names), file.read().count("inline constexpr const char*"))
+        self.assertEqual(api.written(), api.rendered(), "run: python3 -B -m tests.system.api")
+
+    def test_its_example_works(self):
+        (example,) = [block for block in documents.blocks() if block.language == "python"]
+        program = example.text.replace("/run/trireme/", self.host.runtime + "/")
+        self.assertEqual(self.host.must(["python3", "-c", program]).strip(), "enforce")
+
+    def test_each_method_exists(self):
+        program = (
+            "import json, socket, sys\n"
+            "client = socket.socket(socket.AF_UNIX)\n"
+            "client.connect(sys.argv[1])\n"
+            "answers = client.makefile()\n"
+            "for method in sys.argv[2:]:\n"
+            "    client.sendall(json.dumps({'method': method}).encode() + b'\\n')\n"
+            "    print(answers.readline(), end='')\n"
+        )
+        names = [name for name, _ in api.methods() if name != "launch"] + ["none"]
+        printed = self.host.must(
+            ["python3", "-c", program, self.host.runtime + "/trireme.sock", *names]
+        )
+        answers = [json.loads(line) for line in printed.splitlines()]
+        self.assertEqual({answer["version"] for answer in answers}, {1})
+        unknown = [
+            name
+            for name, answer in zip(names, answers)
+            if "unknown method" in answer.get("error", {}).get("message", "")
+        ]
+        self.assertEqual(unknown, ["none"])
 
 
 class Convert(unittest.TestCase):

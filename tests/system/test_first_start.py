@@ -91,6 +91,23 @@ class FirstStart(LabCase):
             lab.sh("triremed --check").stderr, "", "the table exists, so this is not a first start"
         )
 
+        # Another directory is compared with what runs here, whether it is a first start or not.
+        lab.must("mkdir -p /srv/next && cp /etc/trireme/identity.toml /srv/next")
+        lab.write("srv/next/policy.toml", "")
+        checked = lab.sh("triremed --check --config-dir /srv/next")
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+        self.assertIn(
+            "This configuration would cut open connections. "
+            "Of 2 connections open now, 2 would be cut:",
+            checked.stderr,
+        )
+        self.assertIn(
+            "1 x web (app=web) -> db (app=db) tcp/7302: no rule allows it", checked.stderr
+        )
+        lab.must("cp -r /etc/trireme/policy.d /srv/next")
+        self.assertEqual(lab.sh("triremed --check --config-dir /srv/next").stderr, "")
+        self.assertEqual((web(), plain()), ("ping", "ping"))
+
 
 if __name__ == "__main__":
     unittest.main()

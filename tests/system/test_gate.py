@@ -232,6 +232,8 @@ class Gate(HostCase):
                 self.host.config,
                 "--runtime-dir",
                 self.host.undo.directory + "/second",
+                "--state-dir",
+                self.host.undo.directory + "/second-state",
                 "--cgroup-driver",
                 "cgroupfs",
                 "--foreground",

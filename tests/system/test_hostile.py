@@ -10,6 +10,7 @@ from tests.system.linked import CLIENT, PORT, SERVER, STRANGER
 from tests.system.packets import ACK, HELLO, PSH, REPLY, RST, SYN, Segment
 
 OPEN_PORT = 8081  # reachable for @world
+FIN = 1
 
 
 class Hostile(linked.LinkedCase):
@@ -267,6 +268,26 @@ class Hostile(linked.LinkedCase):
         )
         self.assertEqual(self.friend.send_text("c", "ping"), "ok")
         self.assertEqual(self.friend.receive("c", timeout=10), {"text": "ping"})
+
+    def test_an_invalid_segment_is_not_reported_as_one_of_quarantine(self):
+        """No rule knows the flow of a segment that conntrack calls invalid: the report of its
+        refusal says between whom it was, not that somebody is in quarantine, because nobody is."""
+        port = self.workload.serve("tcp", "0.0.0.0")  # which nothing else has contacted
+        self.stranger(SYN | FIN, port, seq=1000)
+        flow = waiting.until(
+            lambda: [each for each in self.server.flows() if each["port"] == port],
+            "the refusal is reported",
+        )[-1]
+        self.assertEqual(flow["verdict"], "deny")
+        self.assertEqual(flow["source"]["address"], STRANGER)
+        self.assertEqual(flow["destination"]["labels"], {"app": "web"})
+        for end in ("source", "destination"):
+            self.assertNotIn("quarantined", flow[end])
+        self.assertNotIn("quarantine", flow["reason"])
+        lines = [line for line in self.server.log_text().splitlines() if f"tcp/{port}" in line]
+        self.assertTrue(lines, "it is in the journal")
+        for line in lines:
+            self.assertNotIn("quarantine", line)
 
     def test_nothing_rides_on_what_was_allowed_before(self):
         """A connection to an unlabeled process (EXEMPT), or one that @world is allowed (AUTH), is

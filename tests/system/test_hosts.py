@@ -2,6 +2,7 @@
 """Two hosts, each with a daemon of its own, that prove labels to each other within the TCP
 handshake."""
 
+import json
 import os
 import subprocess
 import unittest
@@ -64,10 +65,10 @@ class HostsCase(PairCase):
         """Both for a refusal by a TCP reset and for one by a datagram."""
         server = self.serve("app=web")
         server.serve("udp", "::", PORT)
-        client = self.client.labelled("app=caller")
+        client = self.client.labelled("app=asker")
         self.addCleanup(self.server.explicit_reload, "")
         # The client's own policy allows the flow; the server's does not.
-        self.client.explicit_reload('[[allow]]\nfrom = "app=caller"\nto = "app=web"\n')
+        self.client.explicit_reload('[[allow]]\nfrom = "app=asker"\nto = "app=web"\n')
         self.addCleanup(self.client.explicit_reload, "")
 
         def reported_at_client():
@@ -76,7 +77,7 @@ class HostsCase(PairCase):
                 flow
                 for flow in flows
                 if flow.get("cause") == "denied_by_peer"
-                and flow["source"]["labels"] == {"app": "caller"}
+                and flow["source"]["labels"] == {"app": "asker"}
             ]
 
         for address in (SERVER4, SERVER6):
@@ -86,11 +87,13 @@ class HostsCase(PairCase):
             )
         waiting.until(lambda: len(reported_at_client()) == 4, "four flows")
         self.assertEqual(
+            [flow["verdicts"] for flow in reported_at_client()],
+            [{"source": None, "destination": "deny"}] * 4,
+            "the peer has decided",
+        )
+        self.assertEqual(
             {flow["reason"] for flow in reported_at_client()},
-            {
-                f"denied by peer {address}: its policy does not allow the flow"
-                for address in (SERVER4, SERVER6)
-            },
+            {f"denied by peer {address}: policy there" for address in (SERVER4, SERVER6)},
         )
         self.assertEqual(server.served("udp", PORT)["bytes"], 0)
         self.server.explicit_reload("[defaults]\ntell_peers = false\n")
@@ -99,6 +102,41 @@ class HostsCase(PairCase):
         self.assertEqual(client.exchange("tcp", SERVER4, PORT + 1), "ECONNREFUSED")
         self.assertEqual(again.served("tcp", PORT + 1)["bytes"], 0)
         self.assertEqual(len(reported_at_client()), 4, "nothing else is reported")
+
+    def test_a_flow_that_tokens_authorize_is_a_sample_at_both_hosts(self):
+        def samples(of, kind):
+            argv = [host.TRIRECTL, "flows", "--all", "--json", "--port", f"{kind}/{PORT}"]
+            flows = map(json.loads, of.must(argv).splitlines())
+            return [
+                flow
+                for flow in flows
+                if flow.get("sampled") and flow["source"].get("labels") == {"app": "sampled"}
+            ]
+
+        server = self.serve("app=sampled")
+        server.serve("udp", "::", PORT)
+        client = self.client.labelled("app=sampled")
+        other = self.client.labelled("app=unsampled")
+        for kind in ("tcp", "udp"):
+            self.assertNotEqual(other.exchange(kind, SERVER4, PORT), "ok", kind)
+            for _ in range(3):
+                self.assertEqual(client.exchange(kind, SERVER4, PORT), "ok", kind)
+            for each, local, remote in (
+                (self.client, "source", "destination"),
+                (self.server, "destination", "source"),
+            ):
+                waiting.until(lambda each=each, kind=kind: samples(each, kind), f"{kind} sample")
+                (flow,) = samples(each, kind)
+                self.assertEqual(flow["verdict"], "allow")
+                self.assertEqual(flow["destination"]["labels"], {"app": "sampled"})
+                self.assertIn("workload", flow[local])
+                self.assertEqual(flow[remote]["workload"], "")
+                self.assertIn("host", flow[remote])
+                self.assertEqual(flow["verdicts"], {local: "allow", remote: None})
+                listed = json.loads(each.must([host.TRIRECTL, "rules", "--json"]))
+                hits = {line["rule"]: line["hits"] for line in listed}
+                self.assertGreater(hits["baseline"], 0, "a rule that remote hosts use is not dead")
+                self.assertNotRegex(each.log_text(), r"\ballow .*app=sampled", "it is not logged")
 
     def test_an_unlabelled_client_is_refused(self):
         server = self.serve("app=web")
@@ -187,6 +225,33 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
             int(words[0]): int(words[7]) for words in map(str.split, lines) if int(words[0]) < 7438
         }
 
+    def test_a_peer_to_which_most_connections_fail_is_in_status(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=caller")
+        self.client.explicit_reload('[[allow]]\nfrom = "app=caller"\nto = "app=web"\n')
+        self.addCleanup(self.client.explicit_reload, "")
+
+        def of(each, address):
+            return [peer for peer in each.status()["peers"] if peer["address"] == address]
+
+        before = sum(peer["refused"] for peer in of(self.client, SERVER4))
+        allowed = sum(peer["ok"] for peer in of(self.client, SERVER4))
+        # More often than the warning needs, whatever other tests have connected.
+        for _ in range(allowed + 5):
+            self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ECONNREFUSED")
+        (peer,) = of(self.client, SERVER4)
+        self.assertEqual(peer["refused"] - before, allowed + 5, "each one, not one in 5 seconds")
+        self.assertEqual(peer["reason"], "denied_by_peer")
+        lines = [line for line in self.client.status()["policy"]["warnings"] if SERVER4 in line]
+        self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(
+            lines[0],
+            rf"^peer {SERVER4}: \d+ of \d+ connections to it failed in the last minutes; the "
+            rf"newest: denied by peer {SERVER4}: policy there$",
+        )
+        self.assertIn(lines[0], self.client.must([host.TRIRECTL, "status"]))
+        self.assertEqual(of(self.server, CLIENT4), [], "the server began none")
+
     def test_the_kind_of_queue_is_told(self):
         kind = self.client.status()["tokens"]["queues"]
         self.assertIn(f", {kind}; shared secret", self.client.log_text())
@@ -250,6 +315,7 @@ class Strangers(HostsCase, unittest.TestCase):
 
     test_other_labels_are_refused_at_once = None
     test_the_callers_host_hears_who_denied_it_and_why = None
+    test_a_flow_that_tokens_authorize_is_a_sample_at_both_hosts = None
     test_a_connection_survives_restarts_of_both_daemons = None
     test_nobody_gets_in_while_the_daemon_is_dead = None
 

@@ -37,6 +37,9 @@ class Transparent(HostCase):
             ["--label", "app", "--", "true"],
             ["--label", "a=1", "--label", "a=2", "--", "true"],
             ["--nonsense", "--", "true"],
+            ["--lab", "app=web", "--", "true"],
+            ["--label=", "--", "true"],
+            ["--label", "app=web", "--uid=", "root", "true"],
             ["--label", "app=web", "-p", "Nonsense", "--", "true"],
             ["--label", "app=web", "-p", "No=1", "--", "true"],
             ["--label", "app=web", "--unit", "a/b", "--", "true"],
@@ -45,6 +48,13 @@ class Transparent(HostCase):
             done = self.host.run([TRIRUN, *arguments])
             self.assertEqual(done.returncode, 125, arguments)
             self.assertRegex(done.stderr, r"^trirun: .", arguments)
+
+    def test_the_command_may_look_like_options(self):
+        """Nothing behind the first word that is no option, or behind "--", is trirun's."""
+        shown = ["-l", "x", "--", "--help", "[a,b]", "{}", "--uid=root", ""]
+        for between in ([], ["--"]):
+            done = self.host.run([TRIRUN, "-l", "app=web", *between, "printf", "%s\\n", *shown])
+            self.assertEqual((done.returncode, done.stdout.splitlines()), (0, shown), done.stderr)
 
     def test_streams_arguments_environment_and_directory(self):
         command = ["sh", "-c", 'cat; echo "$1" "$NAME" "$PWD" >&2', "sh", "a  b"]

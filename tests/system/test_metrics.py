@@ -98,6 +98,13 @@ class Metrics(HostCase):
             answer = self.get(f"http://127.0.0.1:{PORT}{path}", "-i", *options).stdout
             self.assertIn(f" {status} ", answer.splitlines()[0], path)
 
+    def test_digests_are_those_of_status(self):
+        page = self.get("http://127.0.0.1:9464/metrics").stdout
+        status = self.host.status()["policy"]
+        self.assertIn(f'trireme_policy_info{{digest="{status["digest"]}"}} 1', page)
+        self.assertIn(f'trireme_identity_info{{digest="{status["identity_digest"]}"}} 1', page)
+        self.assertNotEqual(status["digest"], status["identity_digest"])
+
     def test_refusals_are_counted_by_reason(self):
         sample = 'trireme_flows_total{verdict="deny",reason="no_rule"}'
         before = self.value(sample)

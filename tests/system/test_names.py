@@ -2,6 +2,7 @@
 """Networks by DNS name. Only a name server's answer to a workload adds addresses, and they are
 added before the answer is delivered."""
 
+import json
 import subprocess
 import unittest
 
@@ -406,6 +407,43 @@ class Names(WorldCase):
 
         end = waiting.until(reported, "the refusal is logged")[0]["destination"]
         self.assertEqual((end["networks"], end["names"]), (["mirror"], ["deb.example.org"]))
+
+    def test_sites_that_no_network_names_are_suggested_by_name(self):
+        """On the first day, in audit mode, and the suggested policy then works."""
+        port = self.far.serve("tcp", "::", PORT + 10)  # that no other test uses
+        sites = {
+            "deb.example.org": "10.97.11.1",
+            "api.example.com": "10.97.11.2",
+            "git.example.net": "10.97.11.3",
+        }
+        self.name_server(
+            {name: {"answers": [[None, "A", address, 0]]} for name, address in sites.items()}
+        )
+        self.host.explicit_reload('[defaults]\nmode = "audit"\n')
+        web = self.host.labelled("app=web")
+        for name, address in sites.items():
+            self.assertEqual(web.look_up_and_connect(name, WORLD4, port), [address, "ok"])
+
+        def shown():
+            ends = [flow["destination"] for flow in self.host.flows() if flow["port"] == port]
+            return {end["address"]: end.get("names", []) for end in ends}
+
+        waiting.until(
+            lambda: shown() == {address: [name] for name, address in sites.items()},
+            "flows show the names",
+        )
+        filters = ["--from", "app=web", "--port", f"tcp/{port},udp/53"]
+        suggest = [host.TRIRECTL, "policy", "suggest", *filters]
+        networks = json.loads(self.host.must([*suggest, "--json"]))["networks"]
+        self.assertEqual(
+            {each["name"]: each["names"] for each in networks},
+            {"dns": [], **{name: [name] for name in sites}},
+        )
+        self.host.explicit_reload(self.host.must(suggest))
+        self.assert_refused(web.exchange("tcp", "10.97.11.1", port), "its name was only seen")
+        for name, address in sites.items():
+            self.assertEqual(web.look_up_and_connect(name, WORLD4, port), [address, "ok"])
+        self.assert_refused(web.exchange("tcp", "10.97.11.9", port))
 
     @unittest.skipUnless(host.LONG, "takes a TTL of a minute")
     def test_when_the_ttl_ends(self):

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import tempfile
 import time
 import unittest
 
 from tests.system import terminal, waiting
-from tests.system.host import LOCAL4, ROOT, TRIRECTL, TRIREMED, HostCase
+from tests.system.host import LOCAL4, TRIRECTL, TRIREMED, HostCase
 
 LONG_LABELS = (
     "app=a-service-with-a-rather-long-name,env=production,team=platform-engineering,tier=frontend"
@@ -83,15 +84,27 @@ class Operator(HostCase):
             ["--protocol", "udp"],
         ):
             self.assertEqual(self.flows(*mine, *no), [], no)
-        for wrong in (
-            ["--verdict", "denied"],
-            ["--from", "@nowhere"],
-            ["--port", "http"],
-            ["--since", "yesterday"],
+        # In each form of a port. The daemon knows no names of services.
+        for port in ("font-service", "tcp/font-service", "7100/tcp", "7100-7100/tcp"):
+            self.assertEqual(len(self.flows("--port", port)), 2, port)
+        self.assertEqual(self.flows("--port", "udp/7100,https"), [])
+        for command, wrong in (
+            ("flows", ["--verdict", "denied"]),
+            ("flows", ["--from", "@nowhere"]),
+            ("flows", ["--summary", "--to", "app=(x"]),
+            ("flows", ["--live", "--with", "@nowhere"]),
+            ("flows", ["--port", "no-such-service"]),
+            ("flows", ["--protocol", "sctp"]),
+            ("flows", ["--since", "yesterday"]),
+            ("policy suggest", ["--from", "@nowhere"]),
+            ("policy explain", ["--from", "@host", "--to", "nobody", "--port", "80"]),
+            ("policy explain", ["--from", "@host", "--to", "a=b", "--port", "80-81"]),
         ):
-            done = self.host.trirectl("flows", *wrong)
-            self.assertEqual(done.returncode, 1, wrong)
+            done = self.host.trirectl(*command.split(), *wrong)
+            self.assertEqual(done.returncode, 2, wrong)
             self.assertIn("trirectl: hint:", done.stderr)
+        done = self.host.trirectl("flows", "--from", "@nowhere", "--json")
+        self.assertEqual(json.loads(done.stdout)["error"]["kind"], "usage")
 
     def test_summary_counts_alike_ones_together(self):
         self.served("app=db", 7101)
@@ -134,6 +147,9 @@ class Operator(HostCase):
         self.assertEqual(
             [(each["count"], each["verdict"], each["source"]["labels"]) for each in live],
             [(2, "allow", {"app": "web"})],
+        )
+        self.assertEqual(
+            [(each["local"], each["guess"]) for each in live], [(True, False)], "it listens"
         )
         self.assertEqual(self.flows("--live", "--port", "7102", "--from", "@host"), [])
         client.close("one")
@@ -248,12 +264,57 @@ class Operator(HostCase):
         line = follower.stdout.readline()
         self.assertRegex(
             line,
-            r"^\d{4}-\d\d-\d\dT[0-9:.]+Z deny  app=web \[127\.0\.0\.1\] -> app=db \[127\.0\.0\.1\] tcp/7103  no rule allows it\n$",
+            r"^\d\d:\d\d:\d\d\.\d{3} deny  app=web -> app=db tcp/7103  no rule allows it\n$",
         )
         self.assertEqual(json.loads(tail.stdout.readline())["port"], 7103)
         self.host.restart()
         self.assertEqual(follower.wait(10), 1)
         self.assertIn("connection to triremed lost", follower.stderr.read())
+
+    def test_a_flow_has_both_verdicts_and_the_policy(self):
+        self.served("app=db", 7120)
+        web = self.host.labelled("app=web")
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7120))
+        (flow,) = self.await_flow("--port", "7120")
+        self.assertEqual(flow["verdicts"], {"source": "deny", "destination": "deny"})
+        self.assertEqual(flow["policy"], self.host.status()["policy"]["digest"][:16])
+        self.assert_refused(self.host.plain().exchange("tcp", "127.0.0.1", 7120))
+        self.await_flow("--port", "7120", "--from", "@host")
+        (flow,) = self.flows("--port", "7120", "--from", "@host")
+        self.assertEqual(
+            flow["verdicts"],
+            {"source": None, "destination": "deny"},
+            "an unlabeled process does not decide",
+        )
+        full = self.host.must([TRIRECTL, "flows", "--verbose", "--port", "7120"])
+        self.assertRegex(
+            full,
+            r"(?m)^\d{4}-\d\d-\d\dT[0-9:.]+Z deny  \S+ app=web \[127\.0\.0\.1\] -> \S+ app=db "
+            r"\[127\.0\.0\.1\] tcp/7120  no rule allows it; deny at the source, deny at the "
+            rf"destination; policy {flow['policy']}$",
+        )
+
+    def test_nothing_to_show_is_said(self):
+        for options in ([], ["--summary"]):
+            done = self.host.trirectl("flows", "--port", "1", *options)
+            self.assertEqual((done.returncode, done.stdout), (0, ""), options)
+            self.assertRegex(done.stderr, r"^no matching flows since \d\d:\d\d:\d\d", options)
+        self.assertRegex(self.host.trirectl("flows", "--since", "0s").stderr, r"^no flows since ")
+        live = self.host.trirectl("flows", "--live", "--port", "1")
+        self.assertEqual(live.stderr, "no matching open connections of workloads\n")
+
+    def test_the_same_columns_on_a_terminal_and_in_a_pipe(self):
+        self.served("app=db,env=prod", 7121)
+        web = self.host.labelled("app=web,env=prod")
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7121))
+        self.await_flow("--port", "7121")
+        for options in ([], ["--summary"]):
+            argv = [TRIRECTL, "flows", "--port", "7121", *options]
+            piped = self.host.must(argv)
+            self.assertIn("app=web,…", piped)
+            self.assertIn("app=db,…", piped)
+            _, _, lines = terminal.show(self.host.popen, argv)
+            self.assertEqual(lines, piped.splitlines(), options)
 
     def test_follow_ends_when_nobody_reads(self):
         self.served("app=db", 7104)
@@ -370,7 +431,9 @@ class Operator(HostCase):
         with open(directory + "/identity.toml", "w", encoding="utf-8") as file:
             file.write('[trust]\ncertificate = "host.pem"\nkey = "host.key"\nca = "ca.pem"\n')
         keyless = self.host.trirectl("policy", "diff", directory)
-        self.assertEqual((keyless.returncode, keyless.stdout), (1, done.stdout))
+        self.assertEqual(keyless.returncode, 1)
+        self.assertIn("[trust] certificate: none -> host.pem\n", keyless.stdout)
+        self.assertTrue(keyless.stdout.endswith("\n\n" + done.stdout), keyless.stdout)
         self.assertIn("identity.toml:3:7: warning: cannot read", keyless.stderr)
         question = ("--from", "app=web", "--to", "app=db", "--port", "7108")
         explained = self.host.trirectl("policy", "explain", *question, "--config-dir", directory)
@@ -394,6 +457,120 @@ class Operator(HostCase):
             "policy.toml:7:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?",
             wrong.stderr,
         )
+
+    def test_anybody_checks_a_directory_of_their_own(self):
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        for name, content in (
+            ("policy.toml", '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp:80"]\n'),
+            ("identity.toml", '[trust]\npsk_file = "psk"\n'),
+        ):
+            with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
+                file.write(content)
+            os.chown(f"{directory}/{name}", 65534, 65534)
+        os.chown(directory, 65534, 65534)
+
+        def check(*arguments):
+            nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            return self.host.run([*nobody, TRIRECTL, "policy", "check", directory, *arguments])
+
+        done = check("--format", "github")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertEqual(
+            done.stdout.splitlines()[0],
+            f"::error file={directory}/policy.toml,line=4,col=11::unknown protocol in 'tcp:80'; "
+            "did you mean 'tcp/80'?",
+        )
+        self.assertTrue(done.stdout.splitlines()[1].startswith("::warning file="), done.stdout)
+        self.assertEqual(len(done.stdout.splitlines()), 2)
+        answer = json.loads(check("--format", "json").stdout)
+        self.assertFalse(answer["valid"])
+        self.assertEqual(
+            [(each["file"], each["severity"]) for each in answer["diagnostics"]],
+            [("policy.toml", "error"), ("identity.toml", "warning")],
+        )
+        self.assertEqual(json.loads(check("--json").stdout), answer)
+        with open(f"{directory}/policy.toml", "w", encoding="utf-8") as file:
+            file.write("")
+        self.assertEqual(check().returncode, 0)
+
+    # --- capabilities ---
+
+    def test_capabilities_are_counted_and_acknowledged(self):
+        self.host.labelled("app=cap")
+        (workload,) = self.host.workloads()
+        self.assertIn("CAP_NET_ADMIN", workload["capabilities"])  # the agent runs as root
+        self.assertEqual(workload["acknowledged"], [])
+        line = "1 workload can bypass policy by its capabilities: CAP_NET_ADMIN (1)"
+        for command in ("workloads", "status"):
+            short = self.host.trirectl(command).stdout
+            self.assertIn(line, short)
+            self.assertNotIn("can remove the rules", short)
+            self.assertIn(
+                "CAP_NET_ADMIN: can remove the rules", self.host.trirectl(command, "-v").stdout
+            )
+        counted = self.host.status()["capabilities"]
+        self.assertEqual(counted["workloads"], 1)
+        self.assertEqual(counted["by_capability"]["CAP_NET_ADMIN"], 1)
+        known = json.dumps(workload["capabilities"])
+        self.host.write("identity.d/known.toml", f"[host]\nacknowledge = {known}\n")
+        self.addCleanup(self.host.explicit_reload, "")
+        self.addCleanup(os.unlink, self.host.config + "/identity.d/known.toml")
+        self.host.explicit_reload("")
+        (workload,) = self.host.workloads()
+        self.assertEqual(workload["capabilities"], [])
+        self.assertFalse([each for each in workload["warnings"] if "CAP_" in each])
+        self.assertTrue([each for each in workload["acknowledged"] if "CAP_NET_ADMIN" in each])
+        self.assertEqual(self.host.status()["capabilities"]["workloads"], 0)
+        for command in ("workloads", "status"):
+            self.assertNotIn("capabilities", self.host.trirectl(command).stdout)
+        self.assertIn("acknowledged: CAP_NET_ADMIN", self.host.trirectl("workloads", "-v").stdout)
+
+    # --- lint ---
+
+    def test_lint_knows_who_is_present(self):
+        directory = tempfile.mkdtemp(dir=self.host.undo.directory)
+        with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+            file.write(
+                '[[network]]\nname = "unused"\ncidrs = ["192.0.2.0/24"]\n'
+                '[[allow]]\nname = "web"\nfrom = "lint-web"\nto = "10.0.0.0/8"\nports = ["tcp/80-80"]\n'
+            )
+
+        def findings():
+            done = self.host.trirectl("policy", "lint", directory, "--json")
+            self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+            answer = json.loads(done.stdout)
+            self.assertTrue(answer["workloads_known"])
+            return {each["kind"]: each["text"] for each in answer["findings"]}
+
+        self.assertEqual(set(findings()), {"network", "selector", "ports"})
+        self.assertIn("'10.0.0.0/8' in 'to' is read as a label key", findings()["selector"])
+        self.host.labelled("app=lint-web")
+        done = self.host.trirectl("policy", "lint", directory)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("did you mean 'app=lint-web'?", done.stdout)
+        self.assertIn(f"{directory}: 4 findings", done.stdout)
+        self.host.labelled("lint-web=1")
+        done = self.host.trirectl("policy", "lint", directory)
+        self.assertNotIn("app=lint-web", done.stdout)
+
+        github = self.host.trirectl("policy", "lint", directory, "--format", "github")
+        self.assertIn(
+            f"::warning file={directory}/policy.toml,line=1,col=1::no rule", github.stdout
+        )
+        self.assertEqual(
+            len(github.stdout.splitlines()), github.stdout.count("::warning file="), github.stdout
+        )
+        self.assertEqual(
+            self.host.trirectl("policy", "lint", directory, "--format", "xml").returncode, 2
+        )
+        # What the first three kinds say is in the log and in status after a load, too.
+        self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "10.0.0.0/8"\n')
+        warnings = self.host.status()["policy"]["warnings"]
+        self.assertTrue(any("'10.0.0.0/8' in 'to'" in each for each in warnings), warnings)
+        self.assertIn("'10.0.0.0/8' in 'to' is read as a label key", self.host.log_text())
+        self.host.explicit_reload("")
+        self.assertEqual(self.host.trirectl("policy", "lint").returncode, 0)
 
     # --- graph ---
 
@@ -466,7 +643,7 @@ class Operator(HostCase):
             ("allow", "tcp/7109"), [(use["verdict"], use["ports"]) for use in edge["did"]]
         )
         dot = self.host.must([TRIRECTL, "policy", "graph"])
-        self.assertRegex(dot, r'label="tcp/7109\n(?:.*\n)*?allow tcp/7109 x1')
+        self.assertRegex(dot, r'label="tcp/7109\n(?:.*\n)*?allow tcp/7109 x\d')
         self.assertIn("<svg", self.host.must([TRIRECTL, "policy", "graph", "--format", "svg"]))
         none = self.host.run(
             ["env", "PATH=/nowhere", TRIRECTL, "policy", "graph", "--format", "svg"]
@@ -479,6 +656,59 @@ class Operator(HostCase):
             re.findall(r"(?:src|href)\s*=|url\(|https?://(?!www\.w3\.org/2000/svg)", page), []
         )
         self.assert_page_is_searched(page)
+
+    def test_a_graph_shows_what_the_policy_in_force_decides(self):
+        """Not what an earlier policy decided when the flow was seen."""
+        self.host.explicit_reload(AUDIT)
+        self.served("app=db", 7122)
+        web = self.host.labelled("app=web")
+        self.assert_allowed(web.exchange("tcp", "127.0.0.1", 7122))
+        self.await_flow("--port", "7122", "--verdict", "audit")
+
+        def verdicts():
+            return {
+                use["verdict"]
+                for edge in self.json("policy", "graph")["edges"]
+                for use in edge["did"]
+                if use["ports"] == "tcp/7122"
+            }
+
+        self.assertEqual(verdicts(), {"audit"})
+        self.host.explicit_reload(
+            AUDIT + '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7122"]\n'
+        )
+        self.assertEqual(verdicts(), {"allow"})
+
+    def test_allowed_flows_that_were_seen_are_drawn_and_replayed(self):
+        """No connection is open, and no rule logs them."""
+        self.host.explicit_reload(
+            '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7123"]\n'
+        )
+        self.served("app=db", 7123)
+        web = self.host.labelled("app=web")
+        self.assert_allowed(web.exchange("tcp", "127.0.0.1", 7123))
+        waiting.until(lambda: self.flows("--all", "--port", "7123"), "the sample")
+        waiting.until(lambda: not self.flows("--live", "--port", "7123"), "it is closed")
+        drawn = [
+            use["verdict"]
+            for edge in self.json("policy", "graph")["edges"]
+            for use in edge["did"]
+            if use["ports"] == "tcp/7123"
+        ]
+        self.assertEqual(drawn, ["allow"])
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        open(directory + "/policy.toml", "w", encoding="utf-8").close()
+        done = self.host.trirectl("policy", "diff", directory, "--seen", "1h", "--json")
+        found = json.loads(done.stdout)
+        self.assertEqual(found["live_flows_cut"], 0)
+        self.assertEqual(
+            [
+                (cut["from"]["text"], cut["to"]["text"], cut["reason"])
+                for cut in found["seen"]["cuts"]
+                if cut["port"] == "tcp/7123"
+            ],
+            [("app=web", "app=db", "no rule allows it")],
+        )
 
     def assert_page_is_searched(self, page):
         """In a browser, from disk: a search shows only the matching lines."""
@@ -548,13 +778,13 @@ class Operator(HostCase):
             done.stdout, r"\Aapp=web -> 10\.1\.0\.0 \(@world, @corp, @lab\) .*denied\n"
         )
         self.assertIn(
-            "  other part:   allowed at 10.0.0.0 (@world, @corp): a rule allows it: allow "
-            "(policy.toml:7:1)\n",
+            f"  other part:   allowed at 10.0.0.0 (@world, @corp), {LOCAL4} (@host, @corp): "
+            "a rule allows it: allow (policy.toml:7:1)\n",
             done.stdout,
         )
         parts = json.loads(self.host.trirectl("policy", "explain", *question, "--json").stdout)
         self.assertEqual(
-            [(part["verdict"], part["count"]) for part in parts["other_parts"]], [("allow", 1)]
+            [(part["verdict"], part["count"]) for part in parts["other_parts"]], [("allow", 2)]
         )
 
     # --- a terminal of 80 columns ---
@@ -567,6 +797,11 @@ class Operator(HostCase):
         self.served(LONG_LABELS, 7110)
         client = self.host.labelled("app=other-service,env=production,team=a-team-with-a-long-name")
         self.assert_refused(client.exchange("tcp", LOCAL4, 7110))
+        # Labels of 60 characters, which differ at their ends only.
+        ends = [f"app={'x' * 55}{number}" for number in (1, 2)]
+        self.served(ends[0], 7111)
+        self.assert_refused(self.host.labelled(ends[1]).exchange("tcp", LOCAL4, 7111))
+        self.await_flow("--port", "7111")
         client.open("udp", "udp", "0.0.0.0")
         self.await_flow("--port", "7110")
         directory = self.enterContext(tempfile.TemporaryDirectory())
@@ -581,7 +816,13 @@ class Operator(HostCase):
             ["flows", "--summary"],
             ["flows", "--live"],
             ["flows", "--verbose"],
+            ["flows", "--summary", "--verbose"],
+            ["policy", "explain", "--from", ends[1], "--to", ends[0], "--port", "tcp/7111"],
             ["policy", "diff", directory],
+            ["policy", "diff", directory, "--seen", "1h"],
+            ["policy", "history"],
+            ["policy", "lint", directory],
+            ["rules"],
             [
                 "policy",
                 "explain",
@@ -607,18 +848,19 @@ class Operator(HostCase):
             self.assertTrue(lines, argv)
             for line in lines:
                 self.assertLessEqual(terminal.width(line), terminal.COLUMNS, f"{argv}: {line}")
+            packed = "".join(lines).replace(" ", "")
+            if argv[0] == "flows" and "--live" not in argv and "--help" not in argv:
+                self.assert_nothing_is_cut(argv, lines, ends)
+            if argv == ["workloads"]:
+                for label in (*ends, *LONG_LABELS.split(",")):
+                    self.assertIn(label, self.column(lines, "LABELS"), argv)
             if argv == ["flows"]:
                 self.assertIn("\x1b[31mdeny", shown)
-                self.assertTrue(
-                    any(
-                        re.match(
-                            r"\d\d:\d\d:\d\d\.\d{3} deny  app=other.*…? -> .* tcp/7110  no rule",
-                            line,
-                        )
-                        for line in lines
-                    ),
-                    lines,
+                self.assertRegex(
+                    packed,
+                    r"deny app=other-service,team=a-team-with-a-long-name,… ->".replace(" ", ""),
                 )
+                self.assertIn("tcp/7110noruleallowsit", packed)
         for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
             self.assertNotIn(
                 "\x1b",
@@ -626,6 +868,24 @@ class Operator(HostCase):
                 environment,
             )
         self.assertNotIn("\x1b", self.host.must([TRIRECTL, "flows"]))
+
+    @staticmethod
+    def column(lines, name):
+        """The text of a column of a table, with cells that are wrapped put together."""
+        head = next(line for line in lines if name in line)
+        start = head.index(name)
+        after = re.compile(r"  +(\S)").search(head, start)
+        return "".join(line[start : after.start(1) if after else None].strip() for line in lines)
+
+    def assert_nothing_is_cut(self, argv, lines, ends):
+        """The labels that differ are whole, although their lines are wrapped."""
+        if "--summary" in argv:
+            shown = self.column(lines, "FROM") + self.column(lines, "TO")
+        else:
+            shown = "".join(line.strip() for line in lines)
+        for label in (*ends, "app=other-service", "team=a-team-with-a-long-name"):
+            self.assertIn(label, shown, argv)
+        self.assertNotRegex(shown, r"[^,]…", f"{argv}: only whole labels are left out")
 
     # --- usage ---
 
@@ -640,8 +900,15 @@ class Operator(HostCase):
                 ["flows", "--folow"],
                 "unknown option '--folow' of 'trirectl flows'; did you mean '--follow'?",
             ),
-            (["policy"], "missing command: one of check, test, explain"),
+            (["policy"], "missing command: one of check, lint, test, explain"),
             (["policy", "graph", "--format", "png"], "png"),
+            (
+                ["explain", "--from", "app=web"],
+                "unknown command 'explain'; the command is 'trirectl policy explain'",
+            ),
+            (["help", "polici"], "unknown command 'polici'; did you mean 'policy'?"),
+            (["flows", "--from=", "--to", "app=db"], "option '--from' needs a value"),
+            (["-o", "yaml", "status"], "use table, wide or json"),
             (["policy", "explain", "--from", "app=web"], "--to is required"),
             (["reload", "now"], "unexpected argument 'now'"),
             (["--folow", "flows"], "unknown option '--folow' of 'trirectl flows'; did you mean"),
@@ -650,14 +917,77 @@ class Operator(HostCase):
                 ["--config-dir", "/nowhere", "pki", "psk", "/nowhere/psk"],
                 "'trirectl pki psk' has no option '--config-dir'",
             ),
-            (["--json"], "missing command: one of status, "),
-            (["--config-dir"], "--config-dir: "),
+            (["--config-dir"], "option '--config-dir' needs a value"),
             ([], "missing command: one of status, "),
         ):
             done = self.host.trirectl(*argv)
             self.assertEqual((done.returncode, done.stdout), (2, ""), argv)
             self.assertIn(meant, done.stderr)
             self.assertIn("--help'", done.stderr)
+        done = self.host.trirectl("--json")
+        error = json.loads(done.stdout)["error"]
+        self.assertEqual((done.returncode, error["kind"]), (2, "usage"))
+        self.assertIn("missing command: one of status, ", error["message"])
+
+    def test_help_and_version(self):
+        for words in ([], ["policy"], ["policy", "diff"], ["help"]):
+            self.assertEqual(
+                self.host.must([TRIRECTL, "help", *words]),
+                self.host.must([TRIRECTL, *words, "--help"]),
+            )
+        self.assertEqual(
+            self.host.must([TRIRECTL, "version"]), self.host.must([TRIRECTL, "--version"])
+        )
+        version = json.loads(self.host.must([TRIRECTL, "version", "-o", "json"]))["version"]
+        self.assertEqual(version, self.host.status()["version"])
+
+    def test_output_formats(self):
+        self.host.labelled("app=web")
+        listed = self.host.must([TRIRECTL, "workloads", "-o", "json"])
+        self.assertEqual(listed, self.host.must([TRIRECTL, "--json", "workloads"]))
+        cgroup = json.loads(listed)[0]["cgroup"]
+        self.assertIn(cgroup, self.host.must([TRIRECTL, "-o", "wide", "workloads"]).split())
+        table = self.host.must([TRIRECTL, "workloads", "-o", "table"])
+        self.assertNotIn(cgroup, table)
+        self.assertEqual(table, self.host.must([TRIRECTL, "workloads"]))
+
+    def test_status_check(self):
+        done = self.host.trirectl("status", "--check")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        # Warnings do not count.
+        self.host.explicit_reload('[[network]]\nname = "unused"\ncidrs = ["192.0.2.1"]\n')
+        self.assertEqual(self.host.trirectl("status", "--check").returncode, 0)
+        self.host.write("policy.toml", '[[allow]]\nfrom = 7\nto = "*"\n')
+        self.addCleanup(self.host.explicit_reload, "")
+
+        def problems():
+            done = self.host.trirectl("status", "--check")
+            return done.returncode == 1 and done.stdout.splitlines()
+
+        # At once, also before the daemon has read the file.
+        first = problems()
+        self.assertTrue(first)
+        waiting.until(lambda: self.host.status()["policy"]["errors"], "the daemon has read it")
+        for lines in first, problems():
+            self.assertRegex(lines[0], r"^not in force: policy\.toml:2:8: error: ")
+        checked = json.loads(self.host.trirectl("status", "--check", "--json").stdout)
+        self.assertEqual((checked["ok"], checked["problems"]), (False, problems()))
+        nobody = self.host.run([TRIRECTL, "--runtime-dir", "/nowhere", "status", "--check"])
+        self.assertEqual((nobody.returncode, nobody.stdout), (1, ""))
+        self.assertIn("cannot reach trireme", nobody.stderr)
+        # Valid files that the daemon has not read yet, the identity's too.
+        self.host.explicit_reload("")
+        self.addCleanup(self.host.write, "identity.toml", "")
+        lines = []
+        for number in range(20):  # the daemon reads a file 0.2 s after it was saved
+            self.host.write("identity.toml", f'[host]\nlabels = {{ zone = "z{number}" }}\n')
+            lines = problems()
+            if lines:
+                break
+        self.assertTrue(lines)
+        self.assertRegex(lines[0], r"^not in force: the identity in \S+ differs from the one")
+        self.host.must([TRIRECTL, "reload"])
+        self.assertEqual(self.host.trirectl("status", "--check").returncode, 0)
 
     def test_options_may_come_before_the_subcommand(self):
         status = json.loads(self.host.must([TRIRECTL, "--json", "status"]))
@@ -689,61 +1019,41 @@ class Operator(HostCase):
             text, r"handshakes +NFQUEUE \((xtables target|nf_tables)\), \d threads?, 1 namespace\n"
         )
 
-    # --- completion ---
-
-    def complete(self, shell, line):
-        words = {
-            "bash": [
-                "bash",
-                "-c",
-                f'. {ROOT}/etc/completions/trirectl.bash; COMP_LINE="$1"; COMP_WORDS=($1); [[ $1 != *" " ]] || COMP_WORDS+=(""); '
-                'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _trirectl; printf "%s\\n" "${COMPREPLY[@]}"',
-                "-",
-                line,
-            ],
-            "fish": [
-                "fish",
-                "--no-config",
-                "-c",
-                f"source {ROOT}/etc/completions/trirectl.fish; complete -C $argv[1]",
-                line,
-            ],
-        }[shell]
-        done = self.host.run(
-            [
-                "env",
-                f"PATH={os.path.dirname(TRIRECTL)}:{os.environ['PATH']}",
-                f"HOME={self.host.undo.directory}",
-                *words,
-            ]
-        )
-        return [each.split("\t")[0] for each in done.stdout.splitlines()]
-
-    def test_completion_knows_names_and_labels(self):
-        self.host.explicit_reload('[[network]]\nname = "corp-dns"\ncidrs = ["192.0.2.53"]\n')
-        self.host.labelled("app=web,env=prod")
-        name = self.host.workloads()[0]["name"]
-        for shell in ("bash", "fish"):
-            self.assertIn("graph", self.complete(shell, "trirectl policy g"), shell)
-            self.assertIn("--summary", self.complete(shell, "trirectl flows --s"), shell)
-            for option in ("policy explain --from", "flows --with"):
-                words = self.complete(shell, f"trirectl {option} ")
-                for word in (name, "app=web", "@host", "@corp-dns"):
-                    self.assertIn(word, words, (shell, option))
-            self.assertIn("html", self.complete(shell, "trirectl policy graph --format "), shell)
-            self.assertIn("status", self.complete(shell, "trirectl --config-dir /etc "), shell)
-            self.assertIn("graph", self.complete(shell, "trirectl --json policy g"), shell)
-            self.assertIn("--config-dir", self.complete(shell, "trirectl --conf"), shell)
-        self.assertEqual(
-            self.host.run(["zsh", "-n", f"{ROOT}/etc/completions/_trirectl"]).returncode, 0
-        )
-
 
 class FirstStart(HostCase):
     def test_nothing_to_cut_is_no_news(self):
         """The table exists, so --check reports nothing about a first start."""
         done = self.host.run([TRIREMED, "--check", "--config-dir", self.host.config])
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_another_directory_says_what_it_would_cut(self):
+        self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
+        self.addCleanup(self.host.explicit_reload, "")
+        db, web = self.host.labelled("app=db"), self.host.labelled("app=web")
+        db.serve("tcp", "127.0.0.1", 7120)
+        web.open("live", "tcp", "127.0.0.1")
+        self.assert_allowed(web.connect("live", "127.0.0.1", 7120))
+        self.assertEqual(web.ask("live", "ping"), "ping")
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        check = [TRIREMED, "--check", "--config-dir", directory]
+        for policy, lines in (
+            ("", ["Of 1 connection open now, 1 would be cut:", "(app=db) tcp/7120: no rule"]),
+            (AUDIT, []),
+            ('[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7120"]\n', []),
+            # Answers go on if their direction is allowed.
+            ('[[allow]]\nfrom = "app=db"\nto = "app=web"\n', []),
+        ):
+            with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                file.write(policy)
+            done = self.host.run(check)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for line in lines:
+                self.assertIn(line, done.stderr)
+            self.assertEqual(bool(done.stderr), bool(lines), done.stderr)
+            found = json.loads(self.host.trirectl("policy", "diff", directory, "--json").stdout)
+            self.assertEqual(found["live_flows_cut"], 1 if lines else 0, policy)
+        self.host.explicit_reload('[[allow]]\nfrom = "app=db"\nto = "app=web"\n')
+        self.assertEqual(web.ask("live", "ping"), "ping", "as both said")
 
 
 if __name__ == "__main__":

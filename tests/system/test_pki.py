@@ -142,9 +142,10 @@ class Pki(unittest.TestCase):
                     "--out",
                     self.out,
                 ).returncode,
-                1,
+                2,
                 labels,
             )
+        self.assertEqual(trirectl("pki", "init", self.out, "--name", "a b").returncode, 2)
         self.assertFalse(os.path.exists(self.out))
 
 

@@ -6,6 +6,7 @@ could use."""
 import json
 import re
 import textwrap
+import time
 import unittest
 
 from tests.system import waiting
@@ -207,6 +208,32 @@ class Rendezvous(LabCase):
         self.assertEqual(
             messages, {("tcp", 6, 28), ("udp", 6, 28), ("udp", 4, 28)}, "MEET, and READY of UDP"
         )
+
+    def test_a_flow_between_two_containers_is_reported_once(self):
+        """Both ends are enforcement points of this host, and both report it."""
+        address = self.address(self.server("-l app=once"))
+        self.assertNotIn(self.ask("--name asker -l app=asker", "udp", address), ("served", "other"))
+        asked = "trirectl flows --json --to app=once --from app=asker --protocol udp"
+        waiting.until(lambda: self.lab.must(asked), "it is reported")
+        time.sleep(3)  # for the other end's report
+        flow = json.loads(self.lab.must(asked))
+        self.assertEqual(flow["verdicts"], {"source": "deny", "destination": "deny"})
+        self.assertEqual(flow["source"]["workload"], "asker", "also where the server reports it")
+        for end in ("source", "destination"):
+            self.assertNotIn("host", flow[end], "no other host vouches for it")
+        self.assertEqual(json.loads(self.lab.must(asked + " --summary"))["count"], 1)
+
+    def test_an_allowed_flow_between_two_containers_is_one_sample(self):
+        address = self.address(self.server("-l app=sampled"))
+        self.assertEqual(self.ask("--name sampler -l app=sampled", "tcp", address), "served")
+        asked = "trirectl flows --all --json --from app=sampled --protocol tcp"
+        waiting.until(lambda: self.lab.must(asked), "it is reported")
+        time.sleep(3)  # for the other end's report
+        flow = json.loads(self.lab.must(asked))
+        self.assertTrue(flow["sampled"])
+        self.assertEqual(flow["verdicts"], {"source": "allow", "destination": "allow"})
+        self.assertEqual(flow["source"]["workload"], "sampler")
+        self.assertEqual(flow["destination"]["labels"]["app"], "sampled")
 
     def test_a_server_on_the_hosts_network(self):
         self.server("--net=host -l app=web")

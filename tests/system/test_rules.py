@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel does what policy.toml says: ports, entities, networks, deny, drop, audit."""
 
+import json
 import subprocess
+import time
 import unittest
+from datetime import datetime, timedelta, timezone
 
 from tests.system import waiting
-from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRUN, HostCase
+from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRECTL, TRIRUN, HostCase
 from tests.system.test_gate import GROUP
 
 # Creates a cgroup 30 levels below its own, in the hierarchy at argv[1], and continues in it.
@@ -98,6 +101,22 @@ class Rules(HostCase):
         port = plain.serve("tcp", "127.0.0.1")
         self.assert_refused(web.exchange("tcp", "127.0.0.1", port))
 
+    def test_icmp_in_audit_mode_is_reported(self):
+        """Its flow is found by the id of the echo request: ICMP has no ports."""
+        web = self.host.labelled("app=web")
+        self.host.policy('[defaults]\nmode = "audit"\n')
+        self.addCleanup(self.host.policy, "")
+        for address, protocol in (("127.0.0.1", "icmp"), ("::1", "icmpv6")):
+            self.assert_allowed(web.ping(address), address)
+            waiting.until(
+                lambda protocol=protocol: [
+                    flow
+                    for flow in self.host.flows()
+                    if flow["protocol"] == protocol and flow["verdict"] == "audit"
+                ],
+                f"{protocol} is reported",
+            )
+
     def test_a_network_by_cidr(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         self.host.policy(
@@ -178,12 +197,47 @@ class Rules(HostCase):
         self.host.policy("")
         self.assert_refused(plain.exchange("tcp", "127.0.0.1", web.serve("tcp", "127.0.0.1")))
 
+    def test_an_audited_flow_is_reported_once(self):
+        """The rules and the gate report it."""
+        db, web = self.host.labelled("app=once"), self.host.labelled("app=web")
+        self.host.policy('[defaults]\nmode = "audit"\n')
+        self.addCleanup(self.host.policy, "")
+        for kind in ("tcp", "udp"):
+            port = db.serve(kind, "127.0.0.1")
+            self.assert_allowed(web.exchange(kind, "127.0.0.1", port), kind)
+            flow = self.flow_of(port)
+            self.assertEqual(flow["verdicts"], {"source": "audit", "destination": "audit"})
+            time.sleep(1)  # for another report
+            summary = [
+                json.loads(line)
+                for line in self.host.must(
+                    [TRIRECTL, "flows", "--summary", "--json", "--port", str(port)]
+                ).splitlines()
+            ]
+            self.assertEqual([each["count"] for each in summary], [1], kind)
+
     def test_a_deny_rule_in_audit_lets_pass_and_says_so(self):
         web, same = self.host.labelled("app=web"), self.host.labelled("app=web")
         port = web.serve("tcp", "127.0.0.1")
         self.host.policy('[[deny]]\nname = "trial"\nfrom = "*"\nto = "app=web"\nmode = "audit"\n')
         self.assert_allowed(same.exchange("tcp", "127.0.0.1", port))
         self.assertIn("trial", self.flow_of(port)["rule"])
+
+    def test_a_deny_rule_in_audit_reports_a_flow_that_was_a_sample(self):
+        web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
+        self.addCleanup(self.host.policy, "")
+        allow, deny = (
+            f'[[{action}]]\nfrom = "app=web"\nto = "app=db"\n' for action in ("allow", "deny")
+        )
+        self.host.policy(allow)
+        db.open("s", "udp", "127.0.0.1", 7501)  # without answers, rules judge each datagram
+        web.open("c", "udp", "127.0.0.1")
+        self.assertEqual(web.send_to("c", "x", "127.0.0.1", 7501), "ok")
+        asked = [TRIRECTL, "flows", "--all", "--json", "--port", "7501"]
+        waiting.until(lambda: self.host.must(asked), "the sample")
+        self.host.policy(allow + deny + 'mode = "audit"\n')
+        self.assertEqual(web.send_to("c", "x", "127.0.0.1", 7501), "ok")
+        self.assertEqual(self.flow_of(7501)["verdict"], "audit")
 
     def test_an_allow_rule_in_audit_allows_nothing_yet_and_says_so(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
@@ -217,6 +271,52 @@ class Rules(HostCase):
         )[0]
         self.assertEqual(flow["verdict"], "allow")
         self.assertIn("noted", flow["rule"])
+
+    @staticmethod
+    def ends(client):
+        sent = client.send_text("live", "ping")
+        return sent != "ok" or client.receive("live", 0.2).get("text") != "ping"
+
+    def test_a_rule_expires(self):
+        web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
+        opened, blocked = db.serve("tcp", "127.0.0.1"), db.serve("tcp", "127.0.0.1")
+        soon = (datetime.now(timezone.utc) + timedelta(seconds=6)).replace(microsecond=0)
+        until = soon.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.host.explicit_reload(
+            f'[[allow]]\nname = "repair"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/{opened}"]\n'
+            f"until = {until}\n"
+            f'[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/{blocked}"]\n'
+            f'[[deny]]\nname = "incident"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/{blocked}"]\n'
+            f"until = {until}\n"
+        )
+        status = self.host.status()["policy"]
+        self.assert_allowed(web.exchange("tcp", "127.0.0.1", opened))
+        web.open("live", "tcp", "127.0.0.1")
+        self.assert_allowed(web.connect("live", "127.0.0.1", opened))
+        self.assert_allowed(web.send_text("live", "ping"))
+        self.assertEqual(web.receive("live"), {"text": "ping"})
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", blocked))
+        self.assertIn(f"incident' (policy.toml:11:1) expires at {until}", self.host.log_text())
+        question = ("--from", "app=web", "--to", "app=db", "--port", str(opened), "--json")
+        explained = json.loads(self.host.trirectl("policy", "explain", *question).stdout)
+        self.assertEqual((explained["passes"], explained["rule"]["until"]), (True, until))
+        self.assertLess(datetime.now(timezone.utc), soon, "the machine is too slow for this test")
+
+        time.sleep((soon - datetime.now(timezone.utc)).total_seconds() + 1)
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", opened))
+        self.assert_allowed(web.exchange("tcp", "127.0.0.1", blocked))
+        waiting.until(lambda: self.ends(web), "the live connection ends", 3)
+        self.assertIn("allow 'repair' (policy.toml:1:1) has expired", self.host.log_text())
+        after = self.host.status()["policy"]
+        self.assertEqual(after["digest"], status["digest"])
+        self.assertEqual(after["generation"], status["generation"])
+        self.assertEqual(after["rules"], 1)
+        self.assertEqual(sum("this rule expired at" in each for each in after["warnings"]), 2)
+        explained = json.loads(self.host.trirectl("policy", "explain", *question).stdout)
+        self.assertFalse(explained["passes"])
+        checked = self.host.trirectl("policy", "check")
+        self.assertEqual(checked.returncode, 0, checked.stdout)
+        self.assertIn(f"policy.toml:1:1: warning: this rule expired at {until}", checked.stdout)
 
     def test_ports_behind_a_dnat_are_the_real_ones(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()

@@ -4,9 +4,12 @@ messages in the journal."""
 
 import json
 import os
+import re
+import time
 import unittest
 
 from tests.system import waiting
+from tests.system.host import ROOT
 from tests.system.lab import LabCase
 
 EXPOSURE_LIMIT = 3.0  # of systemd-analyze security; lower is better
@@ -107,6 +110,53 @@ class Service(LabCase):
         self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
         self.assertIn("table inet trireme", self.lab.must("nft list tables"))
 
+    def test_a_first_start_with_invalid_files_fails_once(self):
+        """With the hint, and not again and again. Corrected files start as usual."""
+        self.addCleanup(self.lab.start_trireme)
+        self.addCleanup(self.lab.sh, "systemctl reset-failed trireme")
+        original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
+        self.addCleanup(self.lab.write, "etc/trireme/policy.toml", original)
+        self.lab.must("systemctl stop trireme && rm /run/trireme/last-good.json")
+        since = self.lab.must("date +%s")
+        self.lab.write("etc/trireme/policy.toml", '[[allow]]\nform = "app=web"\nto = "app=db"\n')
+        self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
+        # A service that is to be started again is "activating" until then.
+        self.assertEqual(
+            (
+                self.show("ActiveState"),
+                self.show("Result"),
+                self.show("ExecMainStatus"),
+                self.show("NRestarts"),
+            ),
+            ("failed", "exit-code", "78", "0"),
+        )
+        journal = self.lab.must(f"journalctl -b --since=@{since} -u trireme --no-pager")
+        self.assertIn("'triremed --check' shows every error", journal)
+        self.assertEqual(journal.count("invalid configuration in /etc/trireme"), 1, journal)
+        self.lab.write("etc/trireme/policy.toml", original)
+        self.lab.must("systemctl start trireme")
+        self.assertEqual(self.show("ActiveState"), "active")
+
+    def test_other_failures_are_retried(self):
+        drop_in = "/run/systemd/system/trireme.service.d"
+        remove = f"rm -rf {drop_in}; systemctl daemon-reload"
+        since = self.lab.must("date +%s")
+        self.addCleanup(self.lab.start_trireme)
+        self.addCleanup(self.lab.sh, remove + "; systemctl reset-failed trireme")
+        self.lab.must(
+            f"systemctl stop trireme && mkdir -p {drop_in} && "
+            "printf '[Service]\\nExecStart=\\nExecStart=%s --runtime-dir /proc/none\\n' "
+            f'"$(command -v triremed)" >{drop_in}/fails.conf && systemctl daemon-reload'
+        )
+        self.lab.sh("systemctl start --no-block trireme")
+        waiting.until(lambda: int(self.show("NRestarts")) > 0, "systemd starts it again", 20, 0.1)
+        self.assertIn(
+            "status=1/FAILURE",
+            self.lab.must(f"journalctl -b --since=@{since} -u trireme --no-pager"),
+        )
+        self.lab.must(remove)
+        waiting.until(lambda: self.show("ActiveState") == "active", "it runs", 20, 0.1)
+
     def test_a_check_from_a_shell_says_what_the_daemon_would_say(self):
         for place, owner, reason in (
             ("/root/psk", "root", "ProtectHome=yes in trireme.service"),
@@ -170,9 +220,65 @@ class Service(LabCase):
             ("TRIREME_DESTINATION", "app=seen"),
             ("TRIREME_REASON", "no rule allows it"),
             ("TRIREME_PROTOCOL", "tcp"),
+            ("TRIREME_POLICY", self.lab.status()["policy"]["digest"][:16]),
         ):
             self.assertIn(word, entry[field])
         self.lab.must("systemctl stop seen.scope")
+
+    def test_the_journal_explains_itself(self):
+        """journalctl -x: a denial, a refused reload and a changed table. The other entries are in
+        the catalog."""
+        self.lab.must("journalctl --update-catalog")
+        self.lab.must("trirun --label app=seen --unit seen -- busybox httpd -p 9004 -h /srv")
+        self.addCleanup(self.lab.sh, "systemctl stop seen.scope")
+        self.lab.await_served(9004, "app=seen")
+        self.assertEqual(self.lab.ask(9004, "app=looker"), "")
+        original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
+        self.addCleanup(self.lab.write, "etc/trireme/policy.toml", original)
+        self.lab.write("etc/trireme/policy.toml", "[[allow]]\nform = 1\n")
+        self.assertNotEqual(self.lab.sh("trirectl reload").returncode, 0)
+        self.lab.must("nft flush ruleset")
+
+        def explained():
+            return self.lab.must("journalctl -b -x -u trireme --no-pager")
+
+        for words in (
+            "Subject: trireme denied",
+            "Subject: trireme did not load an invalid configuration",
+            "Subject: trireme's table was changed by another program",
+        ):
+            waiting.until(lambda words=words: words in explained(), words, 10)
+        for field in ("TRIREME_ERROR", "TRIREME_REPAIRS"):
+            self.assertTrue(self.lab.must(f"journalctl -b -F {field}"), field)
+        known = self.lab.must("journalctl --list-catalog")
+        with open(ROOT + "/include/trireme/base/journal.hpp", encoding="utf-8") as header:
+            ids = re.findall(r'"([0-9a-f]{32})"', header.read())
+        self.assertEqual(len(ids), 6)
+        for each in ids:
+            self.assertIn(each, known)
+
+    def test_audited_flows_are_summed_up(self):
+        original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
+        self.addCleanup(self.lab.policy, original)
+        self.lab.policy('[defaults]\nmode = "audit"\n')
+        self.lab.must("trirun --label app=seen --unit seen -- busybox httpd -p 9005 -h /srv")
+        self.addCleanup(self.lab.sh, "systemctl stop seen.scope")
+        self.lab.await_served(9005)
+
+        def entries():
+            lines = self.lab.sh(
+                "journalctl -b -o json TRIREME_VERDICT=audit TRIREME_PORT=9005"
+            ).stdout.splitlines()
+            return [json.loads(line) for line in lines]
+
+        waiting.until(entries, "the first is in the journal")
+        for _ in range(3):
+            time.sleep(5.5)  # the kernel reports the same flow once in five seconds
+            self.assertEqual(self.lab.ask(9005), "served")
+        self.assertEqual([each["TRIREME_COUNT"] for each in entries()], ["1"])
+        self.lab.must("systemctl restart trireme")
+        waiting.until(lambda: len(entries()) > 1, "what was counted is logged at the end")
+        self.assertGreater(int(entries()[-1]["TRIREME_COUNT"]), 1)
 
     def test_hardened(self):
         listing = self.lab.sh("systemd-analyze security --no-pager trireme").stdout

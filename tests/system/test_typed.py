@@ -13,6 +13,7 @@ MEANING = {
     "COMMAND": "true",
     "CMD": "true",
     "COPY": "/etc/trireme",
+    "DIR": "/etc/trireme",
     "UNIT": "trireme",
     "LABELS": "app=nginx",
     "NAME": "example.org",
@@ -32,19 +33,37 @@ MENTIONED = {
     "docker exec",
     "docker network create",
     "docker run",
+    "journalctl -x",
     "systemctl stop",
+    "trirectl explain",
+    "trirectl help [COMMAND]",
     "trirectl pki issue",
+    "trirectl policy apply",
+    "trirectl policy confirm",
     "trirectl policy explain",
+    "trirectl policy rollback",
+    "trirectl quarantine",
+    "trirectl release",
     "trirectl unit-gate",
+    "triremed --state-dir",
 }
 ELSEWHERE = {
+    "trirectl policy apply DIR [--confirm 60s]": "test_apply.py",
     "cmake --install build/release && systemctl daemon-reload": "how a lab is made",
     "apt-get purge trireme": "test_package.py",
     "apt-get remove trireme": "test_package.py",
+    "trirectl help [COMMAND]": "test_operator.py",
+    "trirectl policy apply DIR [--confirm 60s]": "test_apply.py",
+    "trirectl policy confirm": "test_apply.py",
+    "trirectl policy rollback": "test_apply.py",
+    "trirectl quarantine NAME": "test_incident.py",
+    "trirectl quarantine NAME --reason TEXT": "test_incident.py",
+    "trirectl release NAME": "test_incident.py",
+    "trirectl release UNIT": "test_incident.py",
 }
 NOT_ALLOWED = {
     "trirectl policy explain --from LABELS --to NAME --port tcp/443"
-}  # exits 1: the name has not been looked up
+}  # exits 2: no [[network]] has the name
 # These come last, in this order.
 IN_THE_END = (
     "nft flush ruleset",
@@ -109,7 +128,7 @@ class Typed(LabCase):
                 for word, meaning in MEANING.items():
                     command = command.replace(word, meaning)
                 code, text = self.type(command)
-                self.assertEqual(code, 1 if line in NOT_ALLOWED else 0, f"{command}\n{text}")
+                self.assertEqual(code, 2 if line in NOT_ALLOWED else 0, f"{command}\n{text}")
             if line == "nft flush ruleset":
                 waiting.until(
                     lambda: self.lab.sh("nft list table inet trireme").returncode == 0,

@@ -38,6 +38,9 @@ class Units(LabCase):
 
     def tearDown(self):
         self.lab.sh("systemctl stop shop late asks 'db@*'; systemctl reset-failed")
+        waiting.until(
+            lambda: self.lab.sh("trirectl status").returncode == 0, "the daemon runs", 30, 0.1
+        )
         self.identity("")
 
     def identity(self, more):
@@ -97,15 +100,57 @@ class Units(LabCase):
 
     def test_a_matched_unit_does_not_start_without_the_daemon(self):
         self.lab.must("systemctl start shop && systemctl stop shop")
+        since = self.lab.must("date +%s")
         self.lab.must("systemctl stop trireme")
+        stopped = self.lab.must(f"journalctl -b --since=@{since} -u trireme --no-pager")
+        self.assertRegex(
+            stopped,
+            "until trireme runs again, these units do not start: .*db@.service.*shop.service",
+        )
+        self.assertNotIn("late.service", stopped)
         try:
             self.assertNotEqual(self.lab.sh("systemctl start shop").returncode, 0)
+            self.assertIn(
+                "shop.service is not started: cannot reach trireme",
+                self.lab.must(f"journalctl -b --since=@{since} -u shop --no-pager"),
+            )
             self.assertEqual(self.lab.ask(6001), "")
             self.lab.must("systemctl start late")
         finally:
             self.lab.start_trireme()
         self.lab.must("systemctl reset-failed shop; systemctl start shop")
         self.assertEqual(self.state("shop.service"), "enforced")
+
+    def test_a_unit_that_waits_says_so_in_its_own_journal(self):
+        """After a second. It starts when the daemon answers, and fails with the reason if the
+        daemon ends instead."""
+        self.lab.must("systemctl start shop && systemctl stop shop")
+        for ending in ("CONT", "KILL"):
+            since = self.lab.must("date +%s")
+            daemon = self.lab.must("systemctl show -P MainPID trireme")
+            self.lab.must(f"kill -STOP {daemon} && systemctl start --no-block shop")
+
+            def journal(since=since):
+                return self.lab.sh(f"journalctl -b --since=@{since} -u shop --no-pager").stdout
+
+            waiting.until(
+                lambda journal=journal: "shop.service waits for trireme to enforce it" in journal(),
+                "the wait is in the journal",
+                10,
+            )
+            self.assertEqual(self.lab.must("systemctl show -P ActiveState shop"), "activating")
+            self.assertEqual(self.lab.ask(6001), "")
+            self.lab.must(f"kill -{ending} {daemon}")
+            if ending == "CONT":
+                waiting.until(lambda: self.state("shop.service") == "enforced", "it is started", 10)
+                self.lab.must("systemctl stop shop")
+            else:
+                waiting.until(
+                    lambda: self.lab.must("systemctl show -P ActiveState shop") == "failed",
+                    "it has failed",
+                    10,
+                )
+                self.assertIn("shop.service is not started: trireme hung up", journal())
 
     def test_killed_at_any_moment_no_unit_is_open(self):
         ports = range(6100, 6100 + (50 if LONG else 8))

@@ -252,6 +252,13 @@ class WildUnits(LabCase):
             self.assertFalse(any("mysql" in line for line in where), where)
         journal = self.lab.must("journalctl -b -u trireme --no-pager")
         self.assertIn("'not-here.service': no such unit on this host", journal)
+        # A policy repository has the units of other hosts.
+        self.lab.must("mkdir -p /srv/repository && cp /etc/trireme/*.toml /srv/repository")
+        for word in ("check", "lint"):
+            self.assertIn("not-here.service", self.lab.sh(f"trirectl policy {word}").stdout)
+            elsewhere = self.lab.sh(f"trirectl policy {word} /srv/repository").stdout
+            self.assertIn("/srv/repository: ", elsewhere)
+            self.assertNotIn("not-here.service", elsewhere)
 
     def test_a_gate_that_matches_nothing_stays_shut(self):
         self.lab.must("systemctl start mariadb && systemctl stop mariadb")

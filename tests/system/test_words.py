@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users read is true: the quickstart works, examples are valid, pages and completions name
-every command and option."""
+"""What users read is true: the quickstart works, examples are valid, pages name every command and
+option."""
 
 import glob
 import os
@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
+from tests.system.expected import OPERATORS
 from tests.system.host import ROOT, TRIRECTL, TRIREMED, TRIRUN, cgroup_mount
 
 
@@ -33,6 +34,13 @@ class Words(unittest.TestCase):
             re.findall(r"^  ([a-z]+)  ", output(TRIRECTL, "--help").split("Subcommands:")[1], re.M)
         )
 
+    def commands(self):
+        """The words of each command, such as ["policy", "diff"]."""
+        for name in sorted(self.subcommands()):
+            yield [name]
+            below = output(TRIRECTL, name, "--help").partition("Subcommands:")[2]
+            yield from ([name, each] for each in re.findall(r"^  ([a-z]+)  ", below, re.M))
+
     def test_examples_are_valid(self):
         names = os.listdir(f"{ROOT}/examples/policies")
         self.assertIn("three-tier", names)
@@ -45,6 +53,13 @@ class Words(unittest.TestCase):
             )
             self.assertEqual(done.returncode, 0, done.stdout)
             self.assertNotIn("warning", done.stdout)
+            done = subprocess.run(
+                [TRIRECTL, "policy", "lint", f"{ROOT}/{name}"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_the_policy_of_the_readme_is_valid(self):
         policy = re.search(r"```toml\n(.*?)```", text("README.md"), re.S)[1]
@@ -71,11 +86,19 @@ class Words(unittest.TestCase):
         page = text("docs/man/trirectl.1.scd")
         for name in self.subcommands() - {"policy", "pki"}:
             self.assertIn(f"*{name}*", page)
+        known = options(page)
+        for command in self.commands():
+            missing = options(output(TRIRECTL, *command, "--help")) - known
+            self.assertEqual(missing, set(), command)
         for name in (
             "policy check",
             "policy test",
             "policy explain",
             "policy diff",
+            "policy apply",
+            "policy confirm",
+            "policy history",
+            "policy rollback",
             "policy suggest",
             "policy graph",
             "pki init",
@@ -84,21 +107,25 @@ class Words(unittest.TestCase):
         ):
             self.assertIn(f"*{name}*", page)
 
-    def test_completions_know_every_subcommand_and_option(self):
-        for name in ("trirectl.bash", "_trirectl", "trirectl.fish"):
-            words = set(re.findall(r"[a-z]+", text(f"etc/completions/{name}")))
-            self.assertEqual(self.subcommands() - words, set(), name)
-        for name in ("trirun.bash", "_trirun", "trirun.fish"):
-            known = options(text(f"etc/completions/{name}")) | {
-                f"--{each}" for each in re.findall(r"-l ([a-z-]+)", text(f"etc/completions/{name}"))
-            }
-            self.assertEqual(
-                options(output(TRIRUN, "--help")) - known - {"--help", "--version"}, set(), name
-            )
+    def test_the_man_page_defines_every_operator_of_selectors(self):
+        with tempfile.TemporaryDirectory() as directory:
+            with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                file.write('[[allow]]\nfrom = "app ?"\nto = "*"\n')
+            message = output(TRIRECTL, "policy", "check", directory)
+        operators = re.findall(r"'([^',]+)'", re.search(r"expected (.*) after key", message)[1])
+        self.assertGreater(len(operators), 3)
+        section = re.search(
+            r"^# SELECTORS\n(.*?)^# ", text("docs/man/trireme-policy.toml.5.scd"), re.S | re.M
+        )[1]
+        for operator in operators:
+            operator = re.escape(operator)
+            self.assertRegex(section, rf"\*k{operator}v|\*k {operator} \(")
 
-    def test_bash_completes(self):
-        script = f". {ROOT}/etc/completions/trirectl.bash; COMP_WORDS=(trirectl w); COMP_CWORD=1; _trirectl; echo \"${{COMPREPLY[*]}}\""
-        self.assertEqual(output("bash", "-c", script).strip(), "workloads")
+    def test_the_model_of_selectors_has_every_operator(self):
+        enum = re.search(
+            r"enum class Operator[^{]*{([^}]*)}", text("include/trireme/policy/selector.hpp")
+        )[1]
+        self.assertEqual(set(re.findall(r"\w+", enum)), set(OPERATORS))
 
     def test_quickstart(self):
         done = subprocess.run(

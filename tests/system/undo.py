@@ -44,7 +44,7 @@ def _read(path):
     return ""
 
 
-def _remove_cgroup(path):
+def remove_cgroup(path):
     if not os.path.isdir(path):
         return
     # Pins of a daemon that managed this cgroup tree.
@@ -76,7 +76,7 @@ def _remove_tree(path):
 
 _ACTIONS = {
     "netns": _delete_netns,
-    "cgroup": _remove_cgroup,
+    "cgroup": remove_cgroup,
     "mount": _unmount,
     "directory": _remove_tree,
 }

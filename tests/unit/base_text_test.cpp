@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors as values, suggestions for misspelled words, and JSON with a nesting limit.
+// Errors as values, suggestions for misspelled words, JSON with a nesting limit, control
+// characters.
 #include <gmock/gmock.h>
 
+#include <set>
+
+#include "trireme/base/counted.hpp"
 #include "trireme/base/json.hpp"
 #include "trireme/base/nearest.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/base/result.hpp"
 
 namespace trireme {
@@ -27,6 +32,20 @@ TEST(Result, ErrnoIsReadWhenTheErrorIsMade) {
             "cannot open x: No such file or directory");
   EXPECT_EQ(fail_errno("cannot open x", EACCES).value().message,
             "cannot open x: Permission denied");
+}
+
+TEST(Counted, ANounHasItsPlural) {
+  EXPECT_EQ(counted(0, "rule"), "0 rules");
+  EXPECT_EQ(counted(1, "rule"), "1 rule");
+  EXPECT_EQ(counted(2, "rule"), "2 rules");
+}
+
+TEST(Counted, AListIsCutOffWithTheNumberOfTheRest) {
+  const std::set<std::string> words = {"a", "b", "c", "d"};
+  EXPECT_EQ(listed(std::set<std::string>(), 2), "");
+  EXPECT_EQ(listed(std::set<std::string>{"a"}, 1), "a");
+  EXPECT_EQ(listed(words, 4), "a, b, c, d");
+  EXPECT_EQ(listed(words, 2), "a, b and 2 more");
 }
 
 TEST(Nearest, FindsOneEditInShortWordsAndTwoInLongOnes) {
@@ -133,6 +152,39 @@ TEST(Json, WhatIsTooDeepIsRefusedBeforeItIsBuilt) {
   // A recursive parser would overflow the stack, and so would copying the value.
   EXPECT_FALSE(parse_json(std::string(1'000'000, '[')));
   EXPECT_FALSE(parse_json(nested(1'000'000)));
+}
+
+TEST(Printable, ControlCharactersBecomeQuestionMarks) {
+  for (const char* control : {"\x01", "\t", "\n", "\x1B", "\x1F", "\x7F",
+                              // C1: U+0080 to U+009F
+                              "\xC2\x80", "\xC2\x9B", "\xC2\x9F",
+                              // U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069
+                              "\xD8\x9C", "\xE2\x80\x8E", "\xE2\x80\x8F", "\xE2\x80\xA8",
+                              "\xE2\x80\xAA", "\xE2\x80\xAE", "\xE2\x81\xA6", "\xE2\x81\xA9"}) {
+    const std::string text = control;
+    EXPECT_EQ(printable("x" + text + text + "y"), "x??y") << text.size();
+    EXPECT_EQ(control_at("x" + text, 1).size, text.size());
+  }
+  EXPECT_EQ(printable(std::string(1, '\0')), "?");
+  EXPECT_EQ(control_at("\xE2\x80\xAE", 0).code, 0x202EU);
+  EXPECT_EQ(control_at("\xC2\x9B", 0).code, 0x9BU);
+}
+
+TEST(Printable, AllOtherTextIsLeftAlone) {
+  for (const char* text :
+       {"", "app=web, [31m", "\xC2\xA0", "\xC3\x9B", "\xD8\x9B", "\xE2\x80\x8D", "\xE2\x80\xA7",
+        "\xE2\x80\xAF", "\xE2\x81\xA5", "\xE2\x81\xAA", "\xE2\x82\xAC", "\xF0\x9F\x98\x80",
+        // incomplete
+        "\xC2", "\xE2", "\xE2\x80", "\xE2\x80x"}) {
+    EXPECT_EQ(printable(text), text);
+    EXPECT_EQ(control_at(text, 0).size, 0U) << text;
+  }
+}
+
+TEST(Printable, KeepsTheEndsOfLinesWhereTextHasLines) {
+  EXPECT_EQ(printable_lines("a\x1b\n\nb\x7F"), "a?\n\nb?");
+  EXPECT_EQ(printable_lines("a\n"), "a\n");
+  EXPECT_EQ(printable_lines(""), "");
 }
 
 }  // namespace

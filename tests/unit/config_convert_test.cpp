@@ -164,7 +164,7 @@ TEST(ConvertOriginal, WhateverIsWrittenWhatComesOutIsAPolicy) {
       const auto made = convert_original(shop.substr(0, at) + put + shop.substr(at + 1));
       if (made) {
         converted++;
-        EXPECT_THAT(texts(parse({{"policy.toml", made->toml}}, {})), IsEmpty()) << made->toml;
+        EXPECT_TRUE(parse({{"policy.toml", made->toml}}, {}).valid()) << made->toml;
       }
     }
   }

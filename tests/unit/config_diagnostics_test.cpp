@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The exact text of diagnostics.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -25,7 +26,7 @@ TEST(Diagnostics, UnknownKeys) {
       ElementsAre("policy.toml:2:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?"));
   EXPECT_THAT(of_rule("from = 'a'\nto = 'b'\n  colour = 1\n"),
               ElementsAre("policy.toml:4:3: error: unknown key 'colour' in [[allow]]; valid keys: "
-                          "name, from, to, ports, log, mode"));
+                          "name, from, to, ports, log, mode, until"));
   EXPECT_THAT(texts(parse_policy("[default]\n[[alow]]\n")),
               ElementsAre("policy.toml:1:2: error: unknown key 'default'; did you mean 'defaults'?",
                           "policy.toml:2:3: error: unknown key 'alow'; did you mean 'allow'?"));
@@ -84,6 +85,30 @@ TEST(Diagnostics, WrongTypes) {
                   "write [defaults], with single brackets"));
 }
 
+TEST(Diagnostics, TimesNeedAnOffset) {
+  const auto of = [](const std::string& value) {
+    return of_rule("from='*'\nto='*'\nuntil = " + value + "\n");
+  };
+  EXPECT_THAT(
+      of("2026-12-01T00:00:00"),
+      ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] has no offset from UTC; add "
+                  "it: 2026-12-01T00:00:00Z, or +01:00 instead of Z"));
+  EXPECT_THAT(
+      of("2026-12-01T00:00:00.5Z"),
+      ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] has a fraction of a second; "
+                  "write whole seconds"));
+  EXPECT_THAT(of("'2026-12-01T00:00:00Z'"),
+              ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] must be a date and a time, "
+                          "not a string; remove the quotes: 2026-12-01T00:00:00Z"));
+  for (const char* value : {"2026-12-01", "12:00:00"}) {
+    EXPECT_THAT(of(value),
+                ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] must be a date "
+                            "and a time; write 2026-12-01T00:00:00Z"));
+  }
+  EXPECT_THAT(of("1"), ElementsAre(HasSubstr("must be a date and a time, not an integer")));
+  EXPECT_THAT(of("2026-02-30T00:00:00Z"), SizeIs(1)) << "a syntax error";
+}
+
 TEST(Diagnostics, Selectors) {
   EXPECT_THAT(of_rule("from = ''\nto = 'app=web,'\n"),
               ElementsAre("policy.toml:2:9: error: empty selector; write '*' for every workload, "
@@ -101,6 +126,16 @@ TEST(Diagnostics, Selectors) {
           "policy.toml:1:1: error: this rule has no 'from'; from = \"*\" matches every workload"));
 }
 
+TEST(Diagnostics, Ipv6AddressesAreNoSelectors) {
+  for (const char* address : {"fd00::/8", "2001:db8::1"}) {
+    EXPECT_THAT(of_rule(fmt::format("from = '*'\nto = '{}'\n", address)),
+                ElementsAre(fmt::format("policy.toml:3:6: error: '{0}' is an address, not a "
+                                        "selector; define a [[network]] with name = \"NAME\" and "
+                                        "cidrs = [\"{0}\"], and write \"@NAME\"",
+                                        address)));
+  }
+}
+
 TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
   EXPECT_THAT(
       of_rule("from = 'app=w*b'\nto='a'\n"),
@@ -116,6 +151,23 @@ TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
   EXPECT_THAT(of_rule("from = \"\"\"\na=w*b\"\"\"\nto='a'\n"),
               ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
       << "with several lines: the start of the string";
+}
+
+TEST(Diagnostics, AByteOrderMarkIsInNoColumn) {
+  const std::string mark = "\xEF\xBB\xBF";
+  EXPECT_THAT(texts(parse_policy(mark + "[default]\n[[alow]]\n")),
+              ElementsAre(HasSubstr("policy.toml:1:2: error: unknown key 'default'"),
+                          HasSubstr("policy.toml:2:3: error: unknown key 'alow'")));
+  EXPECT_THAT(texts(parse_policy(mark + "allow = [{ from = 'app=w*b', to = 'a' }]\n")),
+              ElementsAre(HasSubstr("policy.toml:1:25: error: '*'")));
+  EXPECT_THAT(texts(parse_policy(mark + "[defaults\n")),
+              ElementsAre(HasSubstr("policy.toml:1:10: error: syntax error while parsing")));
+  std::string deep = "a";
+  for (int i = 0; i < 17; ++i) {
+    deep += ".a";
+  }
+  EXPECT_THAT(texts(parse_policy(mark + deep + " = 1\n")),
+              ElementsAre(HasSubstr("policy.toml:1:34: error: this key has too many dots")));
 }
 
 TEST(Diagnostics, Entities) {
@@ -234,23 +286,49 @@ TEST(Diagnostics, NamesThatStandTwiceNameBothPlaces) {
           "log lines name rules, so each needs its own name"));
 }
 
-TEST(Diagnostics, SectionsInTwoFilesNameBothPlaces) {
-  const auto policy = parse({{"policy.toml", "[defaults]\nmode='audit'\n"},
-                             {"policy.d/1.toml", "[defaults]\nrefuse='drop'\n"}},
+TEST(Diagnostics, KeysInTwoFilesNameBothPlaces) {
+  const auto policy = parse({{"policy.toml", "[defaults]\nmode='audit'\nrefuse='drop'\n"},
+                             {"policy.d/1.toml", "[defaults]\nrefuse='reject'\nmode='audit'\n"},
+                             {"policy.d/2.toml", "[defaults]\nmode='enforce'\n"}},
                             {});
   EXPECT_THAT(texts(policy),
-              ElementsAre("policy.d/1.toml:1:1: error: [defaults] is defined twice (first at "
-                          "policy.toml:1:1); keep one: precedence by file name is not supported"));
-  std::string all = "[host]\nname='a'\n[docker]\n[trust]\n[metrics]\n";
+              ElementsAre("policy.d/1.toml:2:1: error: 'refuse' in [defaults] is already set at "
+                          "policy.toml:3:1; keep one: precedence by file name is not supported",
+                          "policy.d/1.toml:3:1: error: 'mode' in [defaults] is already set at "
+                          "policy.toml:2:1; keep one: precedence by file name is not supported",
+                          HasSubstr("policy.d/2.toml:2:1: error: 'mode' in [defaults] is already "
+                                    "set at policy.toml:2:1;")));
+  const std::string all =
+      "[host]\nname='a'\nlabels={zone='eu'}\n[docker]\ncontainers='all'\n[trust]\n"
+      "psk_file='psk'\n[metrics]\nlisten='127.0.0.1:9464'\n";
   const auto identity = parse({}, {{"identity.toml", all}, {"identity.d/1.toml", all}});
   EXPECT_THAT(
       texts(identity),
       ElementsAre(
-          HasSubstr(
-              "identity.d/1.toml:1:1: error: [host] is defined twice (first at identity.toml:1:1)"),
-          HasSubstr("identity.d/1.toml:3:1: error: [docker] is defined twice"),
-          HasSubstr("identity.d/1.toml:4:1: error: [trust] is defined twice"),
-          HasSubstr("identity.d/1.toml:5:1: error: [metrics] is defined twice")));
+          HasSubstr("identity.d/1.toml:2:1: error: 'name' in [host] is already set at "
+                    "identity.toml:2:1"),
+          HasSubstr("identity.d/1.toml:3:1: error: 'labels' in [host] is already set at "),
+          HasSubstr("identity.d/1.toml:5:1: error: 'containers' in [docker] is already set at "),
+          HasSubstr("identity.d/1.toml:7:1: error: 'psk_file' in [trust] is already set at "),
+          HasSubstr("identity.d/1.toml:9:1: error: 'listen' in [metrics] is already set at ")));
+  EXPECT_EQ(parse({}, {{"identity.toml", "[host]\nname = 1\n"},
+                       {"identity.d/1.toml", "[host]\nname = 'b'\n"}})
+                .diagnostics.size(),
+            2U)
+      << "an invalid value is set as well";
+}
+
+TEST(Diagnostics, UnknownKeysOfASectionAreReportedInEachFile) {
+  EXPECT_THAT(
+      texts(parse({{"policy.toml", "[defaults]\nmod='audit'\n"},
+                   {"policy.d/1.toml", "[defaults]\nmode='audit'\nmod='audit'\n"}},
+                  {})),
+      ElementsAre(
+          "policy.toml:2:1: error: unknown key 'mod' in [defaults]; did you mean 'mode'?",
+          "policy.d/1.toml:3:1: error: unknown key 'mod' in [defaults]; did you mean 'mode'?"));
+  EXPECT_THAT(
+      texts(parse({{"policy.toml", "[defaults]\n"}, {"policy.d/1.toml", "defaults=1\n"}}, {})),
+      ElementsAre(HasSubstr("policy.d/1.toml:1:10: error: 'defaults' must be a table")));
 }
 
 TEST(Diagnostics, SyntaxErrorsLeaveTheOtherFilesChecked) {
@@ -296,6 +374,9 @@ TEST(Diagnostics, ControlCharactersNeverReachTheLog) {
       ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] contains a control character"));
   EXPECT_THAT(texts(parse_policy("\"a\\u001b[31m\\u009b\" = 1\n")),
               ElementsAre(HasSubstr("policy.toml:1:1: error: unknown key 'a\\x1b[31m\\xc2\\x9b'")));
+  EXPECT_THAT(texts(parse_policy("\"a\\u202e\" = 1\n")),
+              ElementsAre(HasSubstr("policy.toml:1:1: error: unknown key 'a\\xe2\\x80\\xae'")))
+      << "it would change the direction of the line";
 }
 
 }  // namespace

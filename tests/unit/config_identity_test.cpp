@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "config_support.hpp"
 
 namespace trireme::config {
@@ -11,7 +13,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// The example of the specification, unchanged.
+// Files with most of what trireme-identity.toml(5) describes.
 constexpr const char* kExample = R"toml(# identity.toml
 [host]
 name = "web-1"                       # default: the host name
@@ -44,7 +46,7 @@ labels = ["app=web*", "env=dev"]
 listen = "127.0.0.1:9464"            # Prometheus; absent: off
 )toml";
 
-TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
+TEST(ParseIdentity, ReadsEverySection) {
   const Configuration configuration = parse_identity(kExample);
   EXPECT_TRUE(configuration.valid());
   EXPECT_THAT(texts(configuration), IsEmpty());
@@ -120,12 +122,80 @@ TEST(ParseIdentity, SocketsOfSeveralEngines) {
                   testing::HasSubstr("control character")));
 }
 
+TEST(ParseIdentity, CapabilitiesThatAreKnown) {
+  EXPECT_THAT(parse_identity("[host]\nacknowledge=['CAP_NET_RAW', 'CAP_SYS_ADMIN', "
+                             "'CAP_NET_RAW']\n")
+                  .host.acknowledge,
+              ElementsAre("CAP_NET_RAW", "CAP_SYS_ADMIN"));
+  EXPECT_THAT(parse_identity("").host.acknowledge, IsEmpty());
+  EXPECT_THAT(
+      texts(parse_identity("[host]\nacknowledge=['NET_RAW', 'cap_net_raw', 'CAP_KILL', '']\n")),
+      ElementsAre(HasSubstr("identity.toml:2:14: error: 'NET_RAW' in 'acknowledge' is not a "
+                            "capability that trireme warns of"),
+                  HasSubstr("did you mean 'CAP_NET_RAW'?"),
+                  HasSubstr("use CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN"), HasSubstr("''")));
+  EXPECT_THAT(texts(parse_identity("[host]\nacknowledge='CAP_NET_RAW'\n")),
+              ElementsAre(HasSubstr("must be a list of strings")));
+}
+
 TEST(ParseIdentity, NoScopeIsAUnit) {
   for (const char* name : {"batch-*.scope", "shop.scope"}) {
     EXPECT_THAT(
         texts(parse_identity("[[unit]]\nname='" + std::string(name) + "'\nlabels={a='b'}\n")),
         ElementsAre(testing::HasSubstr("a scope cannot be a [[unit]]")));
   }
+}
+
+TEST(ParseIdentity, SectionsOfSeveralFilesAreReadTogether) {
+  const std::vector<Source> files = {
+      {"identity.toml",
+       "[host]\nlabels={zone='eu'}\n[docker]\nlabels=['app']\ncontainers='none'\n"
+       "[trust]\ncertificate='host.pem'\nca='ca.pem'\n"},
+      {"identity.d/1.toml",
+       "[host]\nname='web-1'\npeers=['10.0.0.1']\n[docker]\nimage_labels=['app']\n"},
+      {"identity.d/2.toml",
+       "[host]\nnat=['192.0.2.1']\n[trust]\nkey='host.key'\n"
+       "[metrics]\nlisten='127.0.0.1:1'\n"}};
+  for (const bool reversed : {false, true}) {
+    auto sources = files;
+    if (reversed) {
+      std::ranges::reverse(sources);
+    }
+    const auto configuration = parse({}, sources);
+    EXPECT_THAT(texts(configuration), IsEmpty());
+    const config::Host& host = configuration.host;
+    EXPECT_EQ(host.name, "web-1");
+    EXPECT_EQ(host.labels.text(), "zone=eu");
+    EXPECT_EQ(host.peers.size(), 1U);
+    EXPECT_EQ(host.nat.size(), 1U);
+    EXPECT_THAT(host.docker.labels, ElementsAre("app"));
+    EXPECT_THAT(host.docker.image_labels, ElementsAre("app"));
+    EXPECT_EQ(host.docker.containers, DockerSettings::Containers::none);
+    EXPECT_EQ(host.docker.sockets, std::vector<std::string>{"/run/docker.sock"});
+    EXPECT_EQ(host.trust.certificate, "host.pem");
+    EXPECT_EQ(host.trust.key, "host.key");
+    EXPECT_THAT(host.trust.ca, ElementsAre("ca.pem"));
+    EXPECT_TRUE(host.metrics_listen);
+  }
+}
+
+// What must not be combined is found in whichever files it is.
+TEST(ParseIdentity, ConflictsAcrossFilesAreErrors) {
+  EXPECT_THAT(texts(parse({}, {{"identity.toml", "[docker]\nlabels=['app']\n"},
+                               {"identity.d/1.toml", "[docker]\nignore_labels=['x']\n"}})),
+              ElementsAre("identity.toml:2:1: error: [docker] has both labels and ignore_labels "
+                          "(at identity.d/1.toml:2:1); keep one: labels already excludes all other "
+                          "keys"));
+  EXPECT_THAT(texts(parse({}, {{"identity.toml", "[trust]\npsk_file='psk'\n"},
+                               {"identity.d/1.toml", "[trust]\nca='ca.pem'\n"}})),
+              ElementsAre(HasSubstr("[trust] has both psk_file and certificates")));
+  EXPECT_THAT(texts(parse({}, {{"identity.toml", "[trust]\ncertificate='c'\n"},
+                               {"identity.d/1.toml", "[trust]\nca='ca.pem'\n"}})),
+              ElementsAre(HasSubstr("identity.toml:1:1: error: [trust] has no 'key'")));
+  EXPECT_THAT(texts(parse({}, {{"identity.toml", "[host]\nname='a'\n"},
+                               {"identity.d/1.toml", "[host]\npeers=['10.0.0.1']\n"}})),
+              ElementsAre(HasSubstr("identity.d/1.toml:2:7: warning: [host] has peers, but there "
+                                    "is no [trust]")));
 }
 
 TEST(ParseIdentity, ReadsDropInsTogether) {

@@ -76,6 +76,23 @@ TEST_F(Load, ThePolicysDigestIsOfNamesAndContents) {
   EXPECT_EQ(policy::hex(config::load_policy(directory_.path(), {}).policy.digest), both);
 }
 
+// Hosts have different identities and the same policy, so each set of files has its own digest.
+TEST_F(Load, TheIdentitysDigestIsItsOwn) {
+  const auto digest = [this] { return policy::hex(load().host.digest); };
+  EXPECT_EQ(digest(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  directory_.write("identity.toml", "[host]\nname = 'other'\n[trust]\npsk_file = 'psk'\n");
+  const std::string one = digest();
+  EXPECT_EQ(one, policy::hex(load().host.digest));
+  write_rule("policy.toml", "1");
+  directory_.write("psk", "a secret");
+  EXPECT_EQ(digest(), one) << "the digest covers neither the policy nor keys";
+  directory_.write("identity.d/10.toml", "[docker]\n");
+  const std::string both = digest();
+  EXPECT_NE(both, one);
+  fs::rename(directory_.path("identity.d/10.toml"), directory_.path("identity.d/20.toml"));
+  EXPECT_NE(digest(), both);
+}
+
 TEST_F(Load, LeavesOtherNamesAlone) {
   for (const char* name : {"policy.d/.hidden.toml", "policy.d/a.toml~", "policy.d/a.toml.bak",
                            "policy.d/README", "policy.d/.a.toml.swp"}) {
@@ -133,7 +150,9 @@ TEST_F(Load, ThePolicyAloneIsTestedByMoreFilesToo) {
       "[[test]]\nfrom = { app = 'a' }\nto = { app = 'b' }\nexpect = 'deny'\n";
   const auto configuration = load_policy(directory_.path(), {{"more.toml", refused}});
   EXPECT_EQ(configuration.policy.rules.size(), 2U);
-  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("more.toml:1:1: error: test failed")));
+  EXPECT_THAT(texts(configuration),
+              ElementsAre(HasSubstr("policy.d/a.toml:1:1: warning: this rule repeats"),
+                          HasSubstr("more.toml:1:1: error: test failed")));
 }
 
 TEST_F(Load, TakesOnlyRegularFiles) {

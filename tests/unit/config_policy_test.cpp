@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "config_support.hpp"
+#include "trireme/policy/expiry.hpp"
 
 namespace trireme::config {
 namespace {
@@ -17,7 +18,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// The example of the specification, unchanged.
+// A policy with most of what trireme-policy.toml(5) describes.
 constexpr const char* kExample = R"toml(# policy.toml
 [defaults]
 mode = "enforce"              # enforce | audit: log what would be denied, let it pass
@@ -58,7 +59,7 @@ port = "tcp/5432"
 expect = "allow"
 )toml";
 
-TEST(ParsePolicy, ReadsTheExampleOfTheContract) {
+TEST(ParsePolicy, ReadsEverySection) {
   const Configuration configuration = parse_policy(kExample);
   EXPECT_TRUE(configuration.valid());
   EXPECT_THAT(texts(configuration), IsEmpty());
@@ -160,6 +161,42 @@ TEST(ParsePolicy, ADenyRuleByNameIsWarnedOf) {
                   "policy.toml:4:1: warning: this deny rule only matches addresses of '@mirror'")));
 }
 
+TEST(ParsePolicy, ARuleMayExpire) {
+  const auto until = [](const std::string& value) {
+    const Configuration configuration =
+        parse_policy("[[deny]]\nfrom = '*'\nto = '*'\nuntil = " + value + "\n");
+    EXPECT_THAT(texts(configuration), IsEmpty());
+    return policy::text(configuration.policy.rules.at(0).until.value());
+  };
+  EXPECT_EQ(until("2026-12-01T00:00:00Z"), "2026-12-01T00:00:00Z");
+  EXPECT_EQ(until("2026-12-01 01:30:05+01:30"), "2026-12-01T00:00:05Z");
+  EXPECT_EQ(until("2026-12-31T20:00:00-05:00"), "2027-01-01T01:00:00Z");
+  EXPECT_EQ(until("9999-12-31T23:59:59Z"), "9999-12-31T23:59:59Z");
+  EXPECT_EQ(until("1970-01-01T00:00:00.000Z"), "1970-01-01T00:00:00Z");
+  EXPECT_FALSE(parse_policy("[[allow]]\nfrom='*'\nto='*'\n").policy.rules.at(0).until);
+}
+
+// Whether a file is valid does not depend on the time: a daemon that starts later must not find
+// another result.
+TEST(ParsePolicy, AnExpiredRuleIsReadAndTested) {
+  const Configuration configuration = parse_policy(
+      "[[allow]]\nfrom='app=web'\nto='app=db'\nuntil=2000-01-01T00:00:00Z\n"
+      "[[test]]\nfrom={app='web'}\nto={app='db'}\nexpect='allow'\n");
+  EXPECT_THAT(texts(configuration), IsEmpty());
+  EXPECT_THAT(configuration.policy.rules, testing::SizeIs(1));
+}
+
+TEST(ParsePolicy, ManyExpiredRulesAreCounted) {
+  std::string content;
+  for (int i = 0; i < 150; ++i) {
+    content += "[[allow]]\nfrom='app=a'\nto='app=b'\nports='tcp/" + std::to_string(i + 1) +
+               "'\nuntil=2000-01-01T00:00:00Z\n";
+  }
+  const auto warnings = expired_rules(parse_policy(content).policy, policy::now());
+  ASSERT_EQ(warnings.size(), 101U);
+  EXPECT_EQ(warnings.back().text(), "warning: 50 more rules expired; remove these first");
+}
+
 TEST(ParsePolicy, CountsAreBounded) {
   std::string content;
   for (int i = 0; i < 65536; ++i) {
@@ -176,11 +213,12 @@ TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
   for (int i = 0; i < 100'000; ++i) {
     deep += ".a";
   }
-  for (const std::string& content :
-       {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n"}) {
-    EXPECT_THAT(texts(parse_policy("\n" + content)),
-                ElementsAre(HasSubstr(
-                    "policy.toml:2: error: this key has too many dots, which nest too deep")));
+  for (const char* start :
+       {"", "[", "x = {", "x = {y = \"\"\"a\"\"\"\"\", ", "x = {y = '''a'''', "}) {
+    const std::string before = start;
+    EXPECT_THAT(texts(parse_policy("\n" + before + deep + " = 1}\n")),
+                ElementsAre(HasSubstr("policy.toml:2:" + std::to_string(before.size() + 34) +
+                                      ": error: this key has too many dots, which nest too deep")));
   }
   EXPECT_FALSE(parse_policy("x = " + std::string(100'000, '[') + "\n").valid());
   const std::string dots(100, '.');
@@ -190,6 +228,46 @@ TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
   EXPECT_TRUE(
       parse_policy("[[allow]]\nname = \"\"\"\n\\\" ' " + dots + "\"\"\"\nfrom='*'\nto='*'\n")
           .valid());
+}
+
+// A generator can write a whole policy on one line.
+TEST(ParsePolicy, PlacesInALongLine) {
+  std::string line = "allow = [";
+  for (int i = 0; i < 2000; ++i) {
+    line += "{from='app=é" + std::to_string(i) + "',to='b'},";
+  }
+  const std::string column = std::to_string(line.size() + 2);
+  line += "{x=1,from='a',to='b'}]\n";
+  EXPECT_THAT(texts(parse_policy(line)),
+              ElementsAre(HasSubstr("policy.toml:1:" + column + ": error: unknown key 'x'")));
+}
+
+// A drop-in with a syntax error leaves thousands of rules without their networks.
+TEST(ParsePolicy, ManyUnknownNetworksAreNotAllCompared) {
+  std::string content = "[[network]]\nname='mirror'\ncidrs=['10.0.0.1']\n";
+  for (int i = 0; i < 101; ++i) {
+    content += "[[allow]]\nfrom='app=a" + std::to_string(i) + "'\nto='@miror'\n";
+  }
+  for (int i = 0; i < 5; ++i) {
+    content += "[[test]]\nfrom='@miror'\nto={app='a1'}\nexpect='allow'\n";
+  }
+  const auto lines = texts(parse_policy(content));
+  ASSERT_EQ(lines.size(), 106U);
+  EXPECT_THAT(lines.at(99), HasSubstr("did you mean '@mirror'?"));
+  EXPECT_THAT(lines.at(100), HasSubstr("define it: [[network]] name = \"miror\""));
+  EXPECT_THAT(lines.at(105), HasSubstr("define it: [[network]] name = \"miror\""));
+}
+
+TEST(ParsePolicy, LongValuesAreCutInMessages) {
+  std::string value;
+  for (int i = 0; i < 50'000; ++i) {
+    value += "é";
+  }
+  const auto lines = texts(parse_policy("[[allow]]\nfrom='*'\nto='*'\nports='x" + value + "'\n"));
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_LT(lines[0].size(), 5000U);
+  EXPECT_TRUE(policy::is_printable(lines[0]));
+  EXPECT_THAT(lines[0], HasSubstr("…"));
 }
 
 TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {

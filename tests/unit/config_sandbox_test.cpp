@@ -3,11 +3,14 @@
 #include "trireme/config/sandbox.hpp"
 
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 
 #include "config_support.hpp"
 
@@ -58,6 +61,41 @@ TEST(Sandbox, KnowsWhetherModesHoldForRoot) {
                    .ignores_modes());
   EXPECT_TRUE(
       Sandbox::parse({"[Service]\nCapabilityBoundingSet=~CAP_SYS_ADMIN\n"}).ignores_modes());
+}
+
+TEST(Sandbox, KnowsTheDirectoryOfTheDaemon) {
+  EXPECT_EQ(Sandbox::parse({"[Service]\n"}).config_dir(), "/etc/trireme");
+  EXPECT_EQ(Sandbox::parse({"[Service]\nExecStart=/usr/sbin/triremed\n"}).config_dir(),
+            "/etc/trireme");
+  EXPECT_EQ(Sandbox::parse({"[Service]\nExecStart=/usr/sbin/triremed --config-dir /srv/t -x\n"})
+                .config_dir(),
+            "/srv/t");
+  EXPECT_EQ(Sandbox::parse({"[Service]\nExecStart=/usr/sbin/triremed --config-dir=\"/srv/t\"\n"})
+                .config_dir(),
+            "/srv/t");
+  EXPECT_EQ(
+      Sandbox::parse({"[Service]\nExecStart=/usr/sbin/triremed\n",
+                      "[Service]\nExecStart=\nExecStart=/usr/sbin/triremed --config-dir /a\n"})
+          .config_dir(),
+      "/a");
+  EXPECT_EQ(
+      Sandbox::parse({"[Service]\nExecStartPre=/usr/sbin/triremed --config-dir /a\n"}).config_dir(),
+      "/etc/trireme");
+}
+
+TEST(Sandbox, ACheckOfTheUnitsDirectoryIsTheDaemons) {
+  const TemporaryDirectory directory;
+  directory.write("etc/policy.toml", "");
+  directory.write("units/trireme.service",
+                  "[Service]\nInaccessiblePaths=" + directory.path("etc/policy.toml") +
+                      "\nExecStart=/usr/sbin/triremed --config-dir " + directory.path("etc") +
+                      "\n");
+  ASSERT_EQ(::setenv("SYSTEMD_UNIT_PATH", directory.path("units").c_str(), 1), 0);
+  EXPECT_THAT(texts(check(directory.path("etc"))),
+              testing::ElementsAre(HasSubstr("policy.toml: error: the daemon cannot access")));
+  directory.write("other/policy.toml", "");
+  EXPECT_TRUE(check(directory.path("other")).valid());
+  ::unsetenv("SYSTEMD_UNIT_PATH");
 }
 
 TEST(Sandbox, IsThatOfTheInstalledUnit) {
@@ -127,6 +165,69 @@ TEST_F(AsTheDaemon, TheFileOfAnotherUserIsKeptFromRoot) {
   EXPECT_THAT(problems(load(true)), HasSubstr("chown root"));
   EXPECT_TRUE(load(false).valid());
   EXPECT_TRUE(config::load(directory_.path("etc")).valid()) << "the capabilities are restored";
+}
+
+/// Runs `test` in a child process as the user nobody.
+void as_nobody(const std::function<void()>& test) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const bool changed = ::setgroups(0, nullptr) == 0 && ::setresgid(65534, 65534, 65534) == 0 &&
+                         ::setresuid(65534, 65534, 65534) == 0;
+    if (changed) {
+      test();
+    }
+    ::_exit(changed && !testing::Test::HasFailure() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+// A check by another user reports what the daemon, root without CAP_DAC_OVERRIDE, would report.
+TEST_F(AsTheDaemon, WithoutRootTheModesTell) {
+  if (::geteuid() != 0) {
+    GTEST_SKIP() << "requires root";
+  }
+  directory_.write("etc/policy.toml", "");
+  ASSERT_EQ(::chmod(directory_.path().c_str(), 0755), 0);
+  for (const char* name : {"etc", "etc/policy.toml"}) {
+    ASSERT_EQ(::chown(directory_.path(name).c_str(), 65534, 65534), 0);
+  }
+  ASSERT_EQ(::chmod(directory_.path("etc/policy.toml").c_str(), 0600), 0);
+  as_nobody([this] {
+    EXPECT_THAT(problems(load(true)), HasSubstr("policy.toml: error: the daemon cannot read"));
+    EXPECT_THAT(problems(load(true)), HasSubstr("chown root"));
+    EXPECT_TRUE(load(false).valid()) << "the daemon reads another directory";
+  });
+  ASSERT_EQ(::chmod(directory_.path("etc/policy.toml").c_str(), 0644), 0);
+  as_nobody([this] { EXPECT_EQ(problems(load(true)), ""); });
+  ASSERT_EQ(::chmod(directory_.path("etc").c_str(), 0700), 0);
+  as_nobody([this] { EXPECT_THAT(problems(load(true)), HasSubstr("the daemon cannot read")); });
+}
+
+TEST_F(AsTheDaemon, WithoutRootKeysOfRootAreNotChecked) {
+  if (::geteuid() != 0) {
+    GTEST_SKIP() << "requires root";
+  }
+  directory_.write("etc/identity.toml", "[trust]\npsk_file = 'psk'\n");
+  directory_.write("etc/psk", std::string(64, 'a'));
+  ASSERT_EQ(::chmod(directory_.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(directory_.path("etc/psk").c_str(), 0600), 0);
+  as_nobody([this] {
+    const Configuration configuration = check(directory_.path("etc"));
+    EXPECT_TRUE(configuration.valid()) << problems(configuration);
+    EXPECT_THAT(problems(configuration), HasSubstr("run as root to check the files of [trust]"));
+  });
+  ASSERT_EQ(::chown(directory_.path("etc/psk").c_str(), 65534, 65534), 0);
+  as_nobody([this] {
+    EXPECT_THAT(problems(check(directory_.path("etc"))),
+                HasSubstr("contains a secret and is owned by user"));
+  });
+  fs::remove(directory_.path("etc/psk"));
+  as_nobody([this] {
+    EXPECT_FALSE(check(directory_.path("etc")).valid()) << "the daemon cannot read it either";
+  });
 }
 
 }  // namespace

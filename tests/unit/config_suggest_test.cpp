@@ -118,6 +118,141 @@ TEST(Suggest, NameServersAndTheWayOutBecomeNetworks) {
   EXPECT_FALSE(passes(policy, flow(labeled("app=web"), host("127.0.0.54"), 53, 17)));
 }
 
+SeenEnd named(const std::string& address, std::vector<std::string> names) {
+  SeenEnd end = elsewhere(address);
+  end.names = std::move(names);
+  return end;
+}
+
+/// As passes(), with the networks that contain the DNS names of the ends.
+bool passes_by_name(const policy::Policy& policy, const SeenFlow& flow) {
+  return judge(policy, policy::NameIndex(policy), flow).verdict != policy::Verdict::deny;
+}
+
+TEST(Suggest, EachSiteIsANetworkOfItsName) {
+  const std::vector<SeenFlow> flows = {
+      flow(labeled("app=web"), named("192.0.2.1", {"deb.example.org"}), 443),
+      flow(labeled("app=web"), named("192.0.2.2", {"deb.example.org"}), 443),
+      flow(labeled("app=web"), named("198.51.100.7", {"api.example.com"}), 443),
+      flow(labeled("app=web"), named("203.0.113.9", {"git.example.net"}), 443),
+      flow(labeled("app=web"), elsewhere("10.0.0.53"), 53, 17)};
+  const auto made = suggest(read(""), flows, {});
+  std::map<std::string, std::vector<std::string>> names;
+  for (const auto& network : made.networks) {
+    EXPECT_EQ(network.names.empty(), !network.cidrs.empty()) << network.name;
+    names[network.name] = network.names;
+  }
+  EXPECT_EQ(names, (std::map<std::string, std::vector<std::string>>{
+                       {"deb.example.org", {"deb.example.org"}},
+                       {"api.example.com", {"api.example.com"}},
+                       {"git.example.net", {"git.example.net"}},
+                       {"dns", {}}}));
+  const auto policy = both("", made);
+  for (const SeenFlow& each : flows) {
+    EXPECT_TRUE(passes_by_name(policy, each)) << each.to.text();
+  }
+  EXPECT_TRUE(passes_by_name(
+      policy, flow(labeled("app=web"), named("192.0.2.99", {"deb.example.org"}), 443)))
+      << "an address that the site gets later";
+  EXPECT_FALSE(passes_by_name(policy, flow(labeled("app=web"), elsewhere("192.0.2.1"), 443)))
+      << "an address that is not the site's any more";
+}
+
+TEST(Suggest, OfSeveralNamesTheOneThatMostAddressesHave) {
+  const auto made =
+      suggest(read(""),
+              {flow(labeled("app=web"), named("192.0.2.1", {"a.example", "www.example"}), 443),
+               flow(labeled("app=web"), named("192.0.2.2", {"www.example", "b.example"}), 443)},
+              {});
+  ASSERT_THAT(made.networks, SizeIs(1));
+  EXPECT_THAT(made.networks[0].names, ElementsAre("www.example"));
+}
+
+TEST(Suggest, NamesAreForDestinationsAlone) {
+  const auto made = suggest(read(""),
+                            {flow(named("192.0.2.1", {"client.example"}), labeled("app=web"), 443),
+                             flow(labeled("app=web"), named("192.0.2.53", {"ns.example"}), 53, 17)},
+                            {});
+  for (const auto& network : made.networks) {
+    EXPECT_THAT(network.names, IsEmpty()) << network.name;
+  }
+  EXPECT_THAT(made.networks, SizeIs(2));
+}
+
+TEST(Suggest, ANetworkThatHasTheNameIsUsed) {
+  const std::string text = "[[network]]\nname = \"mirror\"\nnames = [\"*.example.org\"]\n";
+  const auto made = suggest(
+      read(text), {flow(labeled("app=web"), named("192.0.2.1", {"deb.example.org"}), 443)}, {});
+  EXPECT_THAT(made.networks, IsEmpty());
+  ASSERT_THAT(made.rules, SizeIs(1));
+  EXPECT_THAT(made.rules[0].to, ElementsAre("@mirror"));
+}
+
+TEST(Suggest, NamesInAnswersDoNoHarm) {
+  for (const std::string& bad :
+       {std::string("x\"]\n[[allow]]"), std::string("-a.example"), std::string("a..b"),
+        std::string("*.example"), std::string("10.0.0.1"), std::string(64, 'a'),
+        std::string("A.example"), std::string("")}) {
+    const auto made =
+        suggest(read(""), {flow(labeled("app=web"), named("192.0.2.1", {bad}), 443)}, {});
+    ASSERT_THAT(made.networks, SizeIs(1)) << bad;
+    EXPECT_THAT(made.networks[0].names, IsEmpty()) << bad;
+    (void)both("", made);
+  }
+  const auto reserved =
+      suggest(read(""), {flow(labeled("app=web"), named("192.0.2.1", {"world"}), 443)}, {});
+  ASSERT_THAT(reserved.networks, SizeIs(1));
+  EXPECT_EQ(reserved.networks[0].name, "world-2");
+  (void)both("", reserved);
+}
+
+TEST(Suggest, WorkloadsWithoutLabelsGetALineThatGivesThemOne) {
+  const auto line = [](const std::string& name) {
+    SeenFlow nameless = flow(labeled("app=web"), labeled("app=db"), 80);
+    nameless.from.labels.emplace();
+    nameless.from.workload = name;
+    const auto made = suggest(read(""), {nameless}, {});
+    EXPECT_THAT(made.left_out, SizeIs(1));
+    (void)both("", made);
+    return made.left_out.at(0);
+  };
+  EXPECT_EQ(line("shop_worker_1"),
+            "1 flow: shop_worker_1 has no labels: add one: docker run -l app=shop_worker; in a "
+            "compose file: labels: [\"app=shop_worker\"]");
+  EXPECT_EQ(line("redis"),
+            "1 flow: redis has no labels: add one: docker run -l app=redis; in a compose file: "
+            "labels: [\"app=redis\"]");
+  EXPECT_EQ(line("postgresql@15-main.service"),
+            "1 flow: postgresql@15-main.service has no labels: add one: [[unit]] name = "
+            "\"postgresql@15-main.service\", labels = { app = \"postgresql\" } in identity.toml");
+  EXPECT_EQ(line("x.scope"), "1 flow: x.scope has no labels: add one: trirun -l app=x -- COMMAND");
+  EXPECT_THAT(line("a b=c"), HasSubstr("app=NAME")) << "no value that a label can have";
+}
+
+TEST(Suggest, APublishedPortIsCalledThat) {
+  const policy::Published published = {
+      {*labeled("app=nginx").labels, {{6, 80, 8080}, {6, 443, 8443}}},
+      {*labeled("app=db").labels, {{6, 5432, 5432}}}};
+  const auto names = [&](const SeenFlow& flow) {
+    const auto made = suggest(read("[defaults]\nbaseline = \"none\"\n"), {flow}, {}, published);
+    std::vector<std::string> list;
+    for (const auto& rule : made.rules) {
+      list.push_back(rule.name);
+    }
+    return list;
+  };
+  EXPECT_THAT(names(flow(elsewhere("192.0.2.9"), labeled("app=nginx"), 80)),
+              ElementsAre("@clients to app=nginx, published port tcp/8080"));
+  EXPECT_THAT(names(flow(host("127.0.0.1"), labeled("app=nginx"), 443)),
+              ElementsAre("@host to app=nginx, published port tcp/8443"));
+  EXPECT_THAT(names(flow(host("127.0.0.1"), labeled("app=nginx"), 81)),
+              ElementsAre("@host to app=nginx"))
+      << "not published";
+  EXPECT_THAT(names(flow(labeled("app=web"), labeled("app=nginx"), 80)),
+              ElementsAre("app=web to app=nginx"))
+      << "workloads reach the container itself";
+}
+
 TEST(Suggest, NamesOfNetworksDifferInMoreThanTheirCase) {
   const std::string policy = "[[network]]\nname = 'DNS'\ncidrs = ['192.0.2.0/24']\n";
   const auto made =
@@ -250,6 +385,19 @@ TEST(Suggest, AllowsWhatWasSeenAndNothingElse) {
       }
     }
   }
+}
+
+// Labels and names come from others, and the file is shown on a terminal.
+TEST(Suggestion, ControlCharactersAreEscapedInStringsAndReplacedInComments) {
+  EXPECT_EQ(policy::toml_string("a\"\\\x1B\xC2\x9B\xE2\x80\xAEz"), R"("a\"\\\u001B\u009B\u202Ez")");
+  EXPECT_THAT(policy::Suggestion().toml("x\x1B\xC2\x9B\xE2\x80\xAEy\n[[allow]]"),
+              testing::StartsWith("# x???y?[[allow]]\n"));
+  const auto made =
+      parse({{"policy.toml",
+              "[[allow]]\nfrom = '*'\nto = " + policy::toml_string("app=\xE2\x80\xAEz") + "\n"}},
+            {});
+  ASSERT_TRUE(made.valid());
+  ASSERT_THAT(made.policy.rules, SizeIs(1));
 }
 
 }  // namespace

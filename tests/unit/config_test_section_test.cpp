@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // [[test]]: a policy that fails one of its tests is invalid.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "config_support.hpp"
@@ -154,6 +155,14 @@ TEST(PolicyTest, IsCheckedItself) {
                           "[[test]]; use one of: allow, deny"));
   EXPECT_THAT(run("from='app=a,app=b'\nto={}\nexpect='deny'\n"),
               ElementsAre("policy.toml:20:6: error: label 'app' is given twice"));
+  for (const char* selector : {"app=web*", "app!=web", "app in (web, db)", "app,env", "*"}) {
+    EXPECT_THAT(
+        run(fmt::format("from='{}'\nto={{}}\nexpect='deny'\n", selector)),
+        ElementsAre(fmt::format("policy.toml:20:6: error: '{}' is a selector, not the labels "
+                                "of one workload; write all labels of the workload: "
+                                "app=web,env=prod",
+                                selector)));
+  }
   EXPECT_THAT(run("from={app=1}\nto={}\nport='tcp/0'\nexpect='deny'\n"),
               ElementsAre("policy.toml:20:11: error: label 'app' must be a string, not an integer; "
                           "put it in quotes",
@@ -168,12 +177,10 @@ TEST(TestPeer, TextIsTheInverseOfParsing) {
     const auto peer = parse_test_peer(written, policy);
     ASSERT_TRUE(peer) << written << ": " << peer.error().text();
     EXPECT_EQ(text(policy, *peer), written);
-    EXPECT_FALSE(endpoints(policy, *peer, 1).list.empty());
+    EXPECT_FALSE(endpoints(policy, policy::NameIndex(policy), *peer, 1).list.empty());
   }
   EXPECT_FALSE(parse_test_peer("", policy));
   EXPECT_FALSE(parse_test_peer("@nobody", policy));
-  EXPECT_TRUE(parse_port_range("udp/8000-8010"));
-  EXPECT_FALSE(parse_port_range("udp/"));
 }
 
 TEST(PolicyTest, ANetworkOfNamesIsAskedForItsNames) {
@@ -197,7 +204,7 @@ TEST(PolicyTest, AHugeNetworkCostsNoMoreThanItsKinds) {
                                     .policy;
   const auto peer = parse_test_peer("@list", policy);
   ASSERT_TRUE(peer);
-  EXPECT_EQ(endpoints(policy, *peer, 1).list.size(), 2U)
+  EXPECT_EQ(endpoints(policy, policy::NameIndex(policy), *peer, 1).list.size(), 2U)
       << "one address inside of the other network, and one outside";
 }
 

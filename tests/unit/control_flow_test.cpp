@@ -47,8 +47,8 @@ TEST(FlowFilter, PicksByWhatWasAsked) {
         json{{"from", {"app=x", "app in (web)"}}}, json{{"from", "web.scope"}},
         json{{"from", "we*"}}, json{{"to", "@world"}}, json{{"to", "@dns"}},
         json{{"with", "192.0.2.53"}}, json{{"with", "10.0.0.0/8"}}, json{{"port", "53"}},
-        json{{"port", "udp/50-60"}}, json{{"protocol", "udp"}}, json{{"since", 60U}},
-        json{{"from", "*"}}}) {
+        json{{"port", "udp/50-60"}}, json{{"port", "53/udp"}}, json{{"protocol", "udp"}},
+        json{{"since", 60U}}, json{{"from", "*"}}}) {
     EXPECT_TRUE(picks(yes, web)) << yes;
   }
   for (const json& no :
@@ -72,10 +72,13 @@ TEST(FlowFilter, NetworksByNameAreThoseOfTheFlow) {
 }
 
 TEST(FlowFilter, SaysWhatItDoesNotUnderstand) {
-  for (const json& bad : {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}},
-                          json{{"from", "app=(x"}}, json{{"port", "tcp/"}}, json{{"port", "70000"}},
-                          json{{"port", "9-8"}}, json{{"protocol", "sctp"}}}) {
-    EXPECT_FALSE(FlowFilter::parse(bad, with_network())) << bad;
+  for (const json& bad :
+       {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}}, json{{"from", "app=(x"}},
+        json{{"port", "tcp/"}}, json{{"port", "70000"}}, json{{"port", "9-8"}},
+        json{{"port", "http"}}, json{{"protocol", "sctp"}}}) {
+    const auto filter = FlowFilter::parse(bad, with_network());
+    ASSERT_FALSE(filter) << bad;
+    EXPECT_TRUE(filter.error().usage) << "what was asked for is wrong, not the daemon";
   }
 }
 
@@ -167,6 +170,60 @@ TEST(FlowStore, StrangersAreOneTogetherHoweverManyTheyAre) {
   EXPECT_EQ(store.tallies(quiet, 1000).size(), 40U);
 }
 
+/// Both ends' reports of a flow have the same key: no end of this host names a host.
+TEST(FlowStore, WorkloadsWithoutLabelsOfTheirOwnAreCountedByName) {
+  FlowStore store;
+  for (const char* name : {"a", "b", "a"}) {
+    Flow nameless = flow("x", 53);
+    nameless.source.labels.emplace();
+    EXPECT_TRUE(nameless.source.labels->set_of_host("zone", "eu"));
+    nameless.source.workload = name;
+    store.add(nameless);
+    Flow labeled = flow("x", 53);
+    labeled.source.workload = name;
+    store.add(labeled);
+  }
+  const auto found = store.tallies({}, 10);
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0]->count, 3U) << "with labels: by these";
+  EXPECT_EQ(found[1]->count, 2U);
+  EXPECT_EQ(found[1]->last.source.workload, "a");
+}
+
+TEST(Flow, JsonHasBothVerdictsAndThePolicy) {
+  Flow made = flow("web", 53);
+  EXPECT_EQ(to_json(made)["verdicts"], (json{{"source", nullptr}, {"destination", nullptr}}));
+  EXPECT_FALSE(to_json(made).contains("policy"));
+  made.at_source = policy::Verdict::allow;
+  made.at_destination = policy::Verdict::deny;
+  made.policy = "0123456789abcdef";
+  EXPECT_EQ(to_json(made)["verdicts"], (json{{"source", "allow"}, {"destination", "deny"}}));
+  EXPECT_EQ(to_json(made)["policy"], "0123456789abcdef");
+  EXPECT_EQ(to_json(made)["verdict"], "deny") << "as ever";
+}
+
+TEST(Flow, WorkloadsInQuarantineOrEndedHaveTheirNames) {
+  Flow made = flow("web", 53);
+  made.source = {};
+  made.source.quarantined = true;
+  EXPECT_EQ(to_json(made)["source"], (json{{"quarantined", true}}));
+  made.source.workload = "web.scope";
+  EXPECT_EQ(to_json(made)["source"], (json{{"quarantined", true}, {"workload", "web.scope"}}));
+  EXPECT_EQ(flow_owner(made), "workload web.scope");
+  EXPECT_FALSE(seen_flow(to_json(made))) << "no rule could change it";
+  made.source.quarantined = false;
+  made.source.ended = true;
+  EXPECT_EQ(to_json(made)["source"], (json{{"ended", true}, {"workload", "web.scope"}}));
+  EXPECT_FALSE(seen_flow(to_json(made)));
+}
+
+TEST(FlowFilter, KnowsTheTimeSpanThatItCovers) {
+  EXPECT_EQ(FlowFilter().since(), std::chrono::system_clock::time_point::min());
+  const auto filter = FlowFilter::parse({{"since", 60U}}, {});
+  ASSERT_TRUE(filter);
+  EXPECT_LE(filter->since(), std::chrono::system_clock::now() - std::chrono::seconds(60));
+}
+
 TEST(Flow, ItsJsonIsReadBack) {
   FlowStore store;
   store.add(flow("web", 53));
@@ -181,6 +238,49 @@ TEST(Flow, ItsJsonIsReadBack) {
   Flow failed = flow("web", 53);
   failed.cause = "untrusted";
   EXPECT_FALSE(seen_flow(to_json(failed)));
+}
+
+/// In audit mode, UDP to a host that does not run trireme needs a rule before it is enforced.
+TEST(Flow, AuditedDatagramsWithoutAnAnswerAreReadBack) {
+  Flow unanswered = flow("web", 53);
+  unanswered.cause = "no_answer";
+  EXPECT_FALSE(seen_flow(to_json(unanswered))) << "denied: the peer may refuse it";
+  unanswered.verdict = policy::Verdict::audit;
+  const auto seen = seen_flow(to_json(unanswered));
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->verdict, policy::Verdict::audit);
+  unanswered.protocol = 6;
+  EXPECT_FALSE(seen_flow(to_json(unanswered))) << "TCP: nobody answered";
+}
+
+TEST(Flow, WhatIsKnownOfAnOpenConnectionIsReadBack) {
+  Flow open = flow("web", 53);
+  open.destination = {};
+  open.destination.entity = "@host";
+  open.destination.cgroup = "/system.slice/dns.service";
+  nlohmann::json object = to_json(open);
+  object["local"] = true;
+  object["unproved"] = true;
+  object["source"]["token"] = true;
+  object["client_ports"] = {40000, 40001};
+  const auto seen = seen_flow(object);
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->to.cgroup, "/system.slice/dns.service");
+  EXPECT_TRUE(seen->to.host);
+  EXPECT_TRUE(seen->is_local);
+  EXPECT_TRUE(seen->is_unproved);
+  EXPECT_TRUE(seen->from.has_token);
+  EXPECT_FALSE(seen->to.has_token);
+  EXPECT_EQ(seen->client_ports, (std::vector<std::uint16_t>{40000, 40001}));
+}
+
+TEST(Flow, ALoopbackAddressIsThisHosts) {
+  Flow local = flow("web", 53);
+  for (const auto& [address, is_host] :
+       {std::pair("127.0.0.1", true), {"127.8.0.1", true}, {"::1", true}, {"192.0.2.1", false}}) {
+    local.destination.address = policy::Address::parse(address).value();
+    EXPECT_EQ(seen_flow(to_json(local)).value().to.host, is_host) << address;
+  }
 }
 
 }  // namespace

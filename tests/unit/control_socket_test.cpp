@@ -13,10 +13,12 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "trireme/control/client.hpp"
 #include "trireme/control/instance.hpp"
+#include "trireme/control/methods.hpp"
 #include "trireme/control/server.hpp"
 
 namespace trireme::control {
@@ -58,6 +60,10 @@ class ControlSocket : public ::testing::Test {
     server_->on("fail", Access::anyone,
                 [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
                   reply.error({"no", "try again"});
+                });
+    server_->on("wrong", Access::anyone,
+                [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+                  reply.error(fail_usage({"no such port", "use a number"}).value());
                 });
     server_->on("throw", Access::anyone,
                 [](const Caller& /*caller*/, const json& params, const Reply& reply) {
@@ -189,6 +195,7 @@ TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
   for (const auto& [method, message, hint] :
        std::vector<std::tuple<std::string, std::string, std::string>>{
            {"fail", "no", "try again"},
+           {"wrong", "no such port", "use a number"},
            {"nothing", "unknown method 'nothing'", "versions"},
            {"forget", "no answer", "bug"}}) {
     auto client = Client::connect(path_);
@@ -197,6 +204,7 @@ TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
     ASSERT_FALSE(answer);
     EXPECT_NE(answer.error().message.find(message), std::string::npos) << answer.error().message;
     EXPECT_NE(answer.error().hint.find(hint), std::string::npos) << answer.error().hint;
+    EXPECT_EQ(answer.error().usage, method == "wrong");
   }
 }
 
@@ -269,7 +277,7 @@ TEST_F(ControlSocket, AnswersACallerThatEndedItsOwnDirection) {
   const Fd fd = raw();
   write(fd, "{\"method\":\"echo\"}\n");
   ::shutdown(fd.get(), SHUT_WR);
-  EXPECT_EQ(read(fd, 2), "{\"result\":{}}\n<end>");
+  EXPECT_EQ(read(fd, 2), "{\"result\":{},\"version\":1}\n<end>");
 }
 
 TEST_F(ControlSocket, StreamsEventsBeforeTheResult) {
@@ -338,7 +346,7 @@ TEST_F(ControlSocket, AListReachesACallerThatEndedItsOwnDirection) {
   write(fd, R"({"method":"list","params":{"count":1000,"events":true}})"
             "\n");
   ::shutdown(fd.get(), SHUT_WR);
-  EXPECT_NE(read(fd, 1001).find(R"({"result":"all"})"), std::string::npos);
+  EXPECT_NE(read(fd, 1001).find(R"({"result":"all","version":1})"), std::string::npos);
 }
 
 TEST_F(ControlSocket, TellsAHandlerThatTheCallerHungUp) {
@@ -397,7 +405,7 @@ TEST_F(ControlSocket, AnswersAllThatCameTogetherHoweverMany) {
   const std::string answers = read(fd, 501);
   sender.join();
   EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 500);
-  EXPECT_NE(answers.find("{\"n\":499}}\n<end>"), std::string::npos);
+  EXPECT_NE(answers.find("{\"n\":499},\"version\":1}\n<end>"), std::string::npos);
 }
 
 TEST_F(ControlSocket, AnswersLater) {
@@ -412,7 +420,8 @@ TEST_F(ControlSocket, AnswersLater) {
     pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
     return ::poll(&entry, 1, 10) > 0;
   }));
-  EXPECT_EQ(read(fd, 2), "{\"result\":\"released\"}\n{\"result\":{}}\n");
+  EXPECT_EQ(read(fd, 2),
+            "{\"result\":\"released\",\"version\":1}\n{\"result\":{},\"version\":1}\n");
   EXPECT_EQ(closed_, 0);
 }
 
@@ -439,8 +448,29 @@ TEST_F(ControlSocket, RefusesDeepJsonAndServesOn) {
   write(fd, nested(15));  // 17 levels with the request and its params
   EXPECT_NE(read(fd, 1).find("more than 16 levels"), std::string::npos);
   write(fd, nested(14));
-  EXPECT_EQ(read(fd, 1),
-            R"({"result":{"deep":)" + std::string(14, '[') + std::string(14, ']') + "}}\n");
+  EXPECT_EQ(read(fd, 1), R"({"result":{"deep":)" + std::string(14, '[') + std::string(14, ']') +
+                             R"(},"version":1})"
+                             "\n");
+}
+
+TEST_F(ControlSocket, EveryLineOfAnAnswerHasTheVersion) {
+  serve();
+  start();
+  const Fd fd = raw();
+  for (const auto& [request, lines] : std::vector<std::pair<std::string, int>>{
+           {R"({"method":"echo","params":{"a":1}})", 1},
+           {R"({"method":"none"})", 1},
+           {R"({"method":"list","params":{"count":3}})", 1},
+           {R"({"method":"list","params":{"count":3,"events":true}})", 4},
+           {"nonsense", 1}}) {
+    write(fd, request + "\n");
+    std::istringstream answer(read(fd, lines));
+    int seen = 0;
+    for (std::string line; std::getline(answer, line); ++seen) {
+      EXPECT_EQ(json::parse(line).at("version"), kProtocolVersion) << line;
+    }
+    EXPECT_EQ(seen, lines) << request;
+  }
 }
 
 TEST_F(ControlSocket, DropsAReaderThatDoesNotRead) {
@@ -479,10 +509,12 @@ TEST_F(ControlSocket, BoundsConnections) {
   for (int i = 0; i < 3; ++i) {
     open.push_back(raw());
     write(open.back(), "{\"method\":\"echo\"}\n");
-    EXPECT_EQ(read(open.back(), 1), "{\"result\":{}}\n");
+    EXPECT_EQ(read(open.back(), 1), "{\"result\":{},\"version\":1}\n");
   }
   const Fd fourth = raw();
-  EXPECT_NE(read(fourth, 2).find("too many connections"), std::string::npos);
+  const std::string refused = read(fourth, 2);
+  EXPECT_NE(refused.find("too many connections"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("},\"version\":1}\n"), std::string::npos) << refused;
   open.clear();
   EXPECT_TRUE(eventually([&] {
     auto client = Client::connect(path_);
@@ -508,7 +540,7 @@ TEST_F(ControlSocket, LeavesRoomForOtherUsersAndForRoot) {
       std::ignore = ::send(open.back().get(), request.data(), request.size(), MSG_NOSIGNAL);
       answer = read(open.back(), 1);
     }).join();
-    if (answer != "{\"result\":{}}\n") {
+    if (answer != "{\"result\":{},\"version\":1}\n") {
       EXPECT_NE(answer.find("too many connections"), std::string::npos) << answer;
       open.pop_back();
       return false;
@@ -548,7 +580,7 @@ TEST_F(ControlSocket, AUserWithoutPauseIsTurnedAwayAndOthersAreNot) {
       const Fd fd = raw();
       for (int i = 0; i < asked; ++i) {
         write(fd, "{\"method\":\"echo\"}\n");
-        count += read(fd, 1) == "{\"result\":{}}\n" ? 1 : 0;
+        count += read(fd, 1) == "{\"result\":{},\"version\":1}\n" ? 1 : 0;
       }
     }).join();
     return count;

@@ -10,10 +10,12 @@
 #include <sstream>
 
 #include "../../src/control/connection.hpp"
+#include "../../src/daemon/audit_summary.hpp"
 #include "../../src/daemon/exposition.hpp"
 #include "../../src/daemon/flow_feed.hpp"
 #include "../../src/daemon/log.hpp"
 #include "../../src/daemon/problems.hpp"
+#include "../../src/daemon/tokens.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -114,6 +116,7 @@ policy::Flow flow() {
   made.time = std::chrono::system_clock::now();
   made.source.labels = labels("app", "web");
   made.source.workload = "x.scope";
+  made.source.number = 16;
   made.source.address = policy::Address::parse("10.0.0.1").value();
   made.destination.entity = "@world";
   made.destination.address = policy::Address::parse("192.0.2.7").value();
@@ -121,6 +124,87 @@ policy::Flow flow() {
   made.port = 80;
   made.reason = "no rule allows it";
   return made;
+}
+
+TEST(AuditSummary, TheFirstIsLoggedAtOnceAndTheRestCounted) {
+  AuditSummary audits;
+  const AuditSummary::Clock::time_point begin{std::chrono::hours(1)};
+  policy::Flow seen = flow();
+  EXPECT_TRUE(audits.take(seen, begin));
+  EXPECT_FALSE(audits.take(seen, begin));
+  seen.source.address = policy::Address::parse("10.0.0.2").value();
+  EXPECT_FALSE(audits.take(seen, begin + std::chrono::minutes(4)))
+      << "another process, equal labels";
+  seen.port = 81;
+  EXPECT_TRUE(audits.take(seen, begin + std::chrono::minutes(4))) << "another kind";
+  EXPECT_THAT(audits.due(begin + std::chrono::minutes(4)), ::testing::IsEmpty());
+  const auto repeated = audits.due(begin + AuditSummary::kWindow);
+  ASSERT_EQ(repeated.size(), 1U);
+  EXPECT_EQ(repeated.front().count, 2U);
+  EXPECT_EQ(repeated.front().last.source.address->text(), "10.0.0.2") << "the newest";
+}
+
+TEST(AuditSummary, WhatGoesOnIsOneLineForEachWindow) {
+  AuditSummary audits;
+  AuditSummary::Clock::time_point now{std::chrono::hours(1)};
+  EXPECT_TRUE(audits.take(flow(), now));
+  for (int window = 0; window < 3; ++window) {
+    EXPECT_FALSE(audits.take(flow(), now));
+    now += AuditSummary::kWindow;
+    EXPECT_EQ(audits.due(now).size(), 1U);
+    EXPECT_THAT(audits.due(now), ::testing::IsEmpty()) << "once";
+  }
+  now += AuditSummary::kWindow;
+  EXPECT_THAT(audits.due(now), ::testing::IsEmpty());
+  EXPECT_TRUE(audits.take(flow(), now)) << "forgotten after a window without any";
+}
+
+TEST(AuditSummary, AtTheEndAllCountsAreDue) {
+  AuditSummary audits;
+  const auto now = AuditSummary::Clock::now();
+  EXPECT_TRUE(audits.take(flow(), now));
+  EXPECT_FALSE(audits.take(flow(), now));
+  EXPECT_EQ(audits.due(AuditSummary::Clock::time_point::max()).size(), 1U);
+}
+
+TEST(AuditSummary, OneOwnerHasAShare) {
+  AuditSummary audits;
+  const AuditSummary::Clock::time_point begin{std::chrono::hours(1)};
+  policy::Flow seen = flow();
+  for (std::size_t i = 0; i < AuditSummary::kMostOfOwner; ++i) {
+    seen.port = static_cast<std::uint16_t>(1000 + i);
+    EXPECT_TRUE(audits.take(seen, begin));
+    EXPECT_FALSE(audits.take(seen, begin));
+  }
+  seen.port = 2000;
+  EXPECT_TRUE(audits.take(seen, begin));
+  EXPECT_TRUE(audits.take(seen, begin)) << "no room: each is left to the rate limit";
+  policy::Flow other = flow();
+  other.source.workload = "y.scope";
+  other.source.labels = labels("app", "other");
+  EXPECT_TRUE(audits.take(other, begin));
+  EXPECT_FALSE(audits.take(other, begin));
+  EXPECT_EQ(audits.due(begin + AuditSummary::kWindow).size(), AuditSummary::kMostOfOwner + 1);
+  EXPECT_THAT(audits.due(begin + 2 * AuditSummary::kWindow), ::testing::IsEmpty());
+  EXPECT_TRUE(audits.take(seen, begin + 2 * AuditSummary::kWindow));
+  EXPECT_FALSE(audits.take(seen, begin + 2 * AuditSummary::kWindow)) << "there is room again";
+}
+
+TEST(AuditSummary, TheFeedLogsRepetitionsAsOneLine) {
+  Log log;
+  FlowFeed feed;
+  policy::Flow audited = flow();
+  audited.verdict = policy::Verdict::audit;
+  for (int i = 0; i < 5; ++i) {
+    feed.take(audited);
+  }
+  feed.take(flow());
+  feed.take(flow());
+  EXPECT_EQ(log.lines().size(), 3U) << "denials are not counted together";
+  feed.log_repeated(AuditSummary::Clock::now() + AuditSummary::kWindow);
+  EXPECT_THAT(log.lines(),
+              ElementsAre(::testing::EndsWith("no rule allows it; 4 times more within 5 minutes")));
+  EXPECT_EQ(feed.counts().at({"audit", "no_rule"}), 5U) << "the counters have all";
 }
 
 TEST(Log, LevelsHaveNames) {
@@ -146,15 +230,38 @@ TEST(Log, AFlowIsOneLine) {
   other.verdict = policy::Verdict::audit;
   other.source.quarantined = true;
   other.source.workload = "";
+  other.source.labels.reset();
   other.destination.networks = {"dns", "corp"};
   other.destination.names = {"ns.example", "alias.example"};
   other.destination.host = "db-1";
   other.rule = "allow 'web to db'";
   log_flow(other);
   EXPECT_THAT(log.lines(),
-              ElementsAre("info: audit a quarantined workload [10.0.0.1] -> @world, @dns, @corp "
+              ElementsAre("info: audit a workload (quarantined) [10.0.0.1] -> @world, @dns, @corp "
                           "[192.0.2.7, ns.example, db-1] tcp/80: no rule allows it, allow 'web to "
                           "db'"));
+}
+
+TEST(Log, WorkloadsWithoutPolicyAreNamed) {
+  Log log;
+  policy::Flow made = flow();
+  made.source = {};
+  made.source.quarantined = true;
+  made.source.workload = "db.service";
+  made.destination = {};
+  made.destination.ended = true;
+  made.destination.workload = "old.scope";
+  made.destination.labels = labels("app", "old");
+  log_flow(made);
+  made.source.workload.clear();
+  made.destination = {};
+  made.destination.ended = true;
+  log_flow(made);
+  EXPECT_THAT(log.lines(),
+              ElementsAre("info: deny db.service (quarantined) [] -> old.scope (app=old, ended) [] "
+                          "tcp/80: no rule allows it",
+                          "info: deny a workload (quarantined) [] -> a workload (ended) [] tcp/80: "
+                          "no rule allows it"));
 }
 
 TEST(FlowFeed, CountsByVerdictAndCause) {
@@ -182,6 +289,44 @@ TEST(FlowFeed, CountsByVerdictAndCause) {
                                                            {{"audit", "no_rule"}, 1}};
   EXPECT_EQ(feed.counts(), expected);
   EXPECT_EQ(log.lines().size(), 6U);
+}
+
+/// One flow is one line, one count and one entry, however many report it.
+TEST(FlowFeed, AFlowThatBothSidesReportIsOne) {
+  Log log;
+  FlowFeed feed;
+  policy::Policy policy;
+  policy.digest[0] = 0xab;
+  feed.set_policy(policy);
+  policy::Flow reported = flow();
+  for (const auto reporter : {policy::Reporter::server, policy::Reporter::client}) {
+    reported.reporter = reporter;
+    feed.take(reported);
+  }
+  EXPECT_EQ(feed.counts().at({"deny", "no_rule"}), 1U);
+  EXPECT_EQ(log.lines().size(), 1U);
+  const auto stored = feed.store().recent({}, 10);
+  ASSERT_EQ(stored.size(), 1U);
+  EXPECT_EQ(stored[0]->policy, "ab00000000000000");
+  EXPECT_EQ(feed.store().tallies({}, 10).at(0)->count, 1U);
+  feed.take(reported);
+  EXPECT_EQ(feed.counts().at({"deny", "no_rule"}), 2U) << "the same side again: another flow";
+}
+
+TEST(Peers, ALineSaysHowManyFailedAndWhy) {
+  handshake::PeerOutcomes peer{.address = policy::Address::parse("10.0.0.2").value(),
+                               .allowed = 1,
+                               .refused = 8,
+                               .reason = handshake::Reason::denied_by_peer,
+                               .detail = "denied by peer 10.0.0.2: policy there"};
+  EXPECT_EQ(
+      text(peer),
+      "peer 10.0.0.2: 8 of 9 connections to it failed in the last minutes; the newest: denied "
+      "by peer 10.0.0.2: policy there");
+  peer.reason = handshake::Reason::untrusted;
+  peer.detail.clear();
+  EXPECT_THAT(text(peer),
+              HasSubstr("; the newest: no CA or secret of this host's [trust] vouches"));
 }
 
 TEST(FlowFeed, KeepsAFloodOutOfTheJournal) {

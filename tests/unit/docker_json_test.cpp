@@ -7,13 +7,17 @@
 #include <filesystem>
 
 #include "../../src/docker/cgroup.hpp"
-#include "../../src/docker/labels.hpp"
+#include "trireme/config/container_labels.hpp"
 
 namespace trireme::docker {
 
 using namespace workload;
 
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 const std::string kId(64, 'a');
 
@@ -76,6 +80,7 @@ TEST(DockerJson, Inspections) {
   EXPECT_EQ(facts->name, "web");
   EXPECT_EQ(facts->pid, 17U);
   EXPECT_TRUE(facts->is_running && facts->is_inspected && facts->publishes_ports);
+  EXPECT_THAT(facts->published, IsEmpty()) << "wanted, but not bound";
   EXPECT_EQ(facts->cgroup_parent, "/x");
   EXPECT_TRUE(facts->capabilities.privileged && facts->capabilities.has_host_pids &&
               facts->capabilities.has_docker_socket);
@@ -90,6 +95,28 @@ TEST(DockerJson, Inspections) {
         R"({"Id":")" + kId + R"("})", std::string("{}"), std::string("[]"), std::string("")}) {
     EXPECT_FALSE(parse_inspection(bad)) << bad;
   }
+}
+
+TEST(DockerJson, PublishedPortsAreThoseThatTheEngineHasBound) {
+  const auto facts = parse_inspection(inspection(
+      R"(,"NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},)"
+      R"({"HostIp":"::","HostPort":"8080"}],"53/udp":[{"HostIp":"","HostPort":"5353"}],)"
+      R"("443/tcp":null,"81/sctp":[{"HostPort":"81"}],"x/tcp":[{"HostPort":"1"}],"82":[],)"
+      R"("83/tcp":[{"HostPort":"70000"},{"HostPort":7},{},9]}})"));
+  ASSERT_TRUE(facts) << facts.error().text();
+  EXPECT_THAT(facts->published,
+              ElementsAre(policy::PublishedPort{6, 80, 8080}, policy::PublishedPort{17, 53, 5353}));
+  std::string many;
+  for (int port = 1; port <= 1000; ++port) {
+    many += (port == 1 ? "" : ",") + std::string("\"") + std::to_string(port) +
+            R"(/tcp":[{"HostPort":")" + std::to_string(port) + "\"}]";
+  }
+  const auto range =
+      parse_inspection(inspection(",\"NetworkSettings\":{\"Ports\":{" + many + "}}"));
+  ASSERT_TRUE(range);
+  EXPECT_THAT(range->published, SizeIs(256));
+  EXPECT_THAT(parse_inspection(inspection(R"(,"NetworkSettings":{"Ports":7})"))->published,
+              IsEmpty());
 }
 
 TEST(DockerJson, Networks) {
@@ -262,16 +289,16 @@ TEST(DockerLabels, LabelsMadeFromOthers) {
 /// Swarm, Compose and proxies give every replica its own labels, so these are not part of the
 /// identity.
 TEST(DockerLabels, WhatOrchestratorsAddIsNoIdentity) {
-  EXPECT_EQ(identity_labels({{"app", "web"},
-                             {"com.docker.swarm.task.id", "x1"},
-                             {"com.docker.stack.namespace", "shop"},
-                             {"io.podman.compose.project", "shop"},
-                             {"io.buildah.version", "1.28"},
-                             {"PODMAN_SYSTEMD_UNIT", "web.service"},
-                             {"traefik.http.routers.web.rule", "Host(`a`)"},
-                             {"org.label-schema.name", "web"},
-                             {"maintainer", "someone"}},
-                            {}, {})
+  EXPECT_EQ(config::identity_labels({{"app", "web"},
+                                     {"com.docker.swarm.task.id", "x1"},
+                                     {"com.docker.stack.namespace", "shop"},
+                                     {"io.podman.compose.project", "shop"},
+                                     {"io.buildah.version", "1.28"},
+                                     {"PODMAN_SYSTEMD_UNIT", "web.service"},
+                                     {"traefik.http.routers.web.rule", "Host(`a`)"},
+                                     {"org.label-schema.name", "web"},
+                                     {"maintainer", "someone"}},
+                                    {}, {})
                 .value()
                 .text(),
             "app=web");

@@ -61,7 +61,9 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   settle();
   EXPECT_EQ(sd_event_run(loop_, 50'000), 0) << "the search has ended";
   EXPECT_THAT(registry_->find_container(hex('b'))->warnings,
-              ::testing::Contains(::testing::StartsWith("published ports: docker-proxy")));
+              ::testing::Contains(::testing::AllOf(
+                  ::testing::StartsWith("published ports: docker-proxy"),
+                  ::testing::HasSubstr("from @world at the address of its bridge"))));
 
   stop(hex('b'), path);
   EXPECT_TRUE(becomes(hex('b'), ""));
@@ -415,6 +417,9 @@ TEST_F(DockerNetworkTest, TokensAreExpectedWhereTheEngineDeclaresNetworks) {
   attach('b', "bridge", "172.17.0.2");
   launch(hex('b'), true);
   ASSERT_TRUE(are({"172.17.0.0/16", "172.17.0.2/32"}));
+  EXPECT_THAT(source_->addresses_of(hex('b')),
+              ::testing::ElementsAre(*policy::Address::parse("172.17.0.2")));
+  EXPECT_THAT(source_->addresses_of(""), ::testing::IsEmpty());
   create(hex('c'), "lan", {{"app", "web"}}, "lan");
   attach('c', "lan", "192.168.1.7");
   launch(hex('c'), true);

@@ -132,6 +132,83 @@ TEST_F(DockerTest, AContainerThatIsLeftAloneAtItsBirthIsReleased) {
   EXPECT_EQ(state(hex('a')), "");
 }
 
+TEST_F(DockerTest, AHeldContainerThatIsCreatedAgainWithoutLabelsIsStillHeld) {
+  settings_.docker.containers = Containers::labeled;
+  configure();
+  connect();
+  create(hex('a'), "web");
+  const std::string path = create_cgroup(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  ASSERT_TRUE(tree_->remove(path));
+  docker_->containers.clear();
+  docker_->emit("destroy", hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), ""));
+  create(hex('b'), "web", nullptr);
+  launch(hex('b'));
+  EXPECT_TRUE(await([&] {
+    const Workload* known = registry_->find_container(hex('b'));
+    return known != nullptr && known->state == State::quarantined &&
+           known->reason.starts_with("ordered by alice");
+  }));
+  ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  configure();
+  EXPECT_TRUE(becomes(hex('b'), ""));
+}
+
+TEST_F(DockerTest, NoneFollowsContainersWhileAnOrderIsForOne) {
+  connect();
+  create(hex('a'), "web");
+  create(hex('b'), "other");
+  const std::string held = create_cgroup(hex('a'));
+  const std::string other = create_cgroup(hex('b'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  ASSERT_TRUE(registry_->hold("web", "alice", ""));
+  settings_.docker.containers = Containers::none;
+  configure();
+  EXPECT_EQ(state(hex('a')), "quarantined");
+  EXPECT_EQ(state(hex('b')), "");
+  ASSERT_TRUE(await([&] { return is_connected(); }));
+  settle();
+  EXPECT_EQ(state(hex('a')), "quarantined");
+  EXPECT_EQ(state(hex('b')), "");
+  EXPECT_FALSE(is_in_kernel(other));
+
+  // The same container again: its id is enough.
+  docker_->silent.insert(hex('a'));
+  ASSERT_TRUE(tree_->remove(held));
+  ASSERT_TRUE(becomes(hex('a'), ""));
+  create_cgroup(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "quarantined"));
+  EXPECT_TRUE(is_in_kernel(held));
+
+  // The same name: until the engine reports it, nothing is decided about the new cgroup.
+  create(hex('c'), "web");
+  create(hex('d'), "third");
+  docker_->silent.insert({hex('c'), hex('d')});
+  kernel_.calls.clear();
+  const std::string named = create_cgroup(hex('c'));
+  const std::string third = create_cgroup(hex('d'));
+  settle();
+  EXPECT_TRUE(kernel_.calls.empty());
+  docker_->silent.clear();
+  docker_->end_streams();  // the source connects again, and asks again
+  EXPECT_TRUE(becomes(hex('c'), "quarantined"));
+  EXPECT_TRUE(await(
+      [&] { return std::ranges::find(kernel_.calls, "release " + third) != kernel_.calls.end(); }));
+  EXPECT_EQ(state(hex('d')), "");
+  EXPECT_TRUE(source_->known().empty()) << "they are no candidates for workloads";
+
+  ASSERT_TRUE(registry_->end_hold("web", "alice"));
+  configure();
+  EXPECT_EQ(registry_->size(), 0U);
+  EXPECT_FALSE(is_in_kernel(named));
+  create_cgroup(hex('e'));
+  settle();
+  EXPECT_EQ(registry_->size(), 0U);
+}
+
 TEST_F(DockerTest, NoneReleasesThoseOfAnEarlierDaemon) {
   connect();
   create(hex('a'), "web");

@@ -30,7 +30,10 @@ TEST_F(LiveFlows, ARevokedFlowEndsAndAnAllowedOneGoesOn) {
   EXPECT_EQ(enforcer_->revoke(), 0U) << "policy allows both";
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
   EXPECT_FALSE(passes(revoked.client, revoked.server)) << "the gate blocks it without revoke()";
-  EXPECT_EQ(enforcer_->revoke(), 1U);
+  EXPECT_EQ(enforcer_->revoke(false), 1U);
+  EXPECT_FALSE(is_ended(revoked.client)) << "it is not known yet who stays a workload";
+  EXPECT_FALSE(passes(revoked.client, revoked.server));
+  EXPECT_EQ(enforcer_->revoke(), 0U);
   EXPECT_EQ(flows_with(abi::kAuthorized), 1U);
   EXPECT_TRUE(is_ended(revoked.client)) << "both processes get an error";
   EXPECT_TRUE(is_ended(revoked.server));
@@ -127,6 +130,19 @@ TEST_F(NewWorkload, ItsConnectionsAreJudgedAnew) {
   EXPECT_TRUE(passes(others.client, others.server)) << "no workload is involved";
 }
 
+/// Quarantine drops what its connections carry and ends none: nobody knows yet who may keep them.
+TEST_F(NewWorkload, ItsConnectionsAreJudgedWhenItLeavesQuarantine) {
+  start_with_child();
+  const Connection in = connection("", listener_);
+  ASSERT_TRUE(quarantine(ref(path_)));
+  ASSERT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_FALSE(is_ended(in.client));
+  enrol(path_, labeled("app", "web"));
+  ASSERT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(is_ended(in.client));
+  EXPECT_TRUE(is_ended(in.server));
+}
+
 TEST_F(NewWorkload, AHandshakeUnderWayIsJudgedAnew) {
   start_with_child();
   const int seconds = 30;
@@ -193,6 +209,93 @@ TEST_F(NewWorkload, DatagramsFromCgroupsBelowItAreJudgedAnew) {
   EXPECT_EQ(enforcer_->reevaluate_new(), 1U) << "and no others";
   EXPECT_FALSE(passes(client, server));
   EXPECT_TRUE(passes(second, others));
+}
+
+TEST_F(NewWorkload, WhoIsReleasedKeepsNoConnectionThatItsLabelsAllowed) {
+  start_with_child();
+  const std::string web = make("web");
+  const policy::Number number = enrol(path_, labeled("app", "web"));
+  enrol(web, labeled("app", "web"));
+  ASSERT_TRUE(enforcer_->reevaluate_new());
+  const Connection in = connection(web, listener_);
+  EXPECT_TRUE(passes(in.client, in.server));
+  ASSERT_TRUE(end(ref(path_), number));
+  EXPECT_FALSE(passes(in.client, in.server)) << "it is @host's now";
+  EXPECT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(is_ended(in.client)) << "both processes get an error";
+  EXPECT_TRUE(is_ended(in.server));
+}
+
+/// Both ends are @host's when it is released, so no policy ends its connections. Stands for one to
+/// another network namespace, whose enforcement point would keep the labels.
+TEST_F(NewWorkload, WhoIsReleasedKeepsNoConnectionInWhichItProvedLabels) {
+  start_with_child();
+  const Connection in = connection("", listener_);
+  const Fd plain = listen_in("");
+  const Connection others = connection("", plain);
+  ASSERT_TRUE(end(ref(path_), enrol(path_, labeled("app", "web"))));
+  EXPECT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(passes(in.client, in.server)) << "nothing was proved";
+  common_->is_proved = [](const handshake::FlowKey& key) {
+    return key.role == handshake::Role::server;
+  };
+  ASSERT_TRUE(end(ref(path_), enrol(path_, labeled("app", "web"))));
+  EXPECT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(is_ended(in.client));
+  EXPECT_TRUE(is_ended(in.server));
+  EXPECT_TRUE(passes(others.client, others.server)) << "of a process that was no workload";
+}
+
+TEST_F(NewWorkload, AuditModeEndsNoConnectionOfWhoIsReleased) {
+  auto audit = std::make_shared<policy::Policy>();
+  audit->mode = policy::Mode::audit;
+  open(audit);
+  start_with_child();
+  const Connection in = connection("", listener_);
+  common_->is_proved = [](const handshake::FlowKey& /*key*/) { return true; };
+  ASSERT_TRUE(end(ref(path_), enrol(path_, labeled("app", "web"))));
+  EXPECT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_TRUE(passes(in.client, in.server));
+}
+
+/// After the last workload of a network namespace no rules are left there.
+TEST_F(NewWorkload, WithoutRulesNoConnectionWithProvedLabelsIsLeft) {
+  start_with_child();
+  const Connection in = connection("", listener_);
+  common_->is_proved = [](const handshake::FlowKey& key) {
+    return key.role == handshake::Role::client;
+  };
+  ASSERT_TRUE(end(ref(path_), enrol(path_, labeled("app", "web"))));
+  ASSERT_TRUE(enforcer_->remove());
+  EXPECT_TRUE(is_ended(in.client));
+  EXPECT_TRUE(is_ended(in.server));
+}
+
+/// The entry of a flow with tokens stays: a new one would have no label, and what the client sends
+/// to a workload would reach a process that is none.
+TEST_F(NewWorkload, DatagramsWithTokensDoNotReachWhoIsReleased) {
+  open(policy_of({allow(policy::Entity{policy::Entity::Kind::host, 0}, selector("app=web"))}));
+  start_with_child();
+  const policy::Number number = enrol(path_, labeled("app", "web"));
+  const Fd server = socket_in(path_, SOCK_DGRAM);
+  const sockaddr_in any = loopback(0);
+  ASSERT_EQ(::bind(server.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any), 0);
+  const Fd client = socket_in("", SOCK_DGRAM);
+  ASSERT_EQ(connect(client, port_of(server)), 0);
+  EXPECT_TRUE(passes(client, server));
+  ASSERT_EQ(flows_with(abi::kAuthorized), 1U);
+  auto conntrack = kernel::Conntrack::open();
+  std::vector<kernel::TrackedFlow> flows;
+  ASSERT_TRUE(conntrack && conntrack->each([&flows](const kernel::TrackedFlow& flow) {
+    flows.push_back(flow);
+  }));
+  for (const kernel::TrackedFlow& flow : flows) {
+    EXPECT_TRUE(conntrack->set_label_bits(flow, abi::kToken));
+  }
+  ASSERT_TRUE(end(ref(path_), number));
+  EXPECT_TRUE(enforcer_->reevaluate_new());
+  EXPECT_EQ(flows_with(abi::kToken), 1U);
+  EXPECT_EQ(flows_with(abi::kAuthorized), 0U);
 }
 
 }  // namespace

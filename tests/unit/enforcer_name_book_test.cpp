@@ -128,7 +128,7 @@ TEST_F(NameBookTest, AnotherPolicyKeepsWhatItKnows) {
   book_.set_index(index_of({{"nobody.example.org"}, {"other.example.org"}, {"deb.example.org"}}));
   EXPECT_THAT(book_.networks(at(1)), ElementsAre(2));
   EXPECT_THAT(book_.all(), ElementsAre(at(1)));
-  EXPECT_THAT(book_.addresses("deb.example.org"), ElementsAre(at(1)));
+  EXPECT_THAT(book_.names(at(1)), ElementsAre("deb.example.org"));
   now_ += seconds(200);
   EXPECT_THAT(end().gone, ElementsAre(at(1)));
 }

@@ -80,7 +80,7 @@ class EnforcerProperty : public EnforcerTest {
 
   policy::Peer peer() {
     static const std::vector<std::string> selectors = {
-        "*", "app=a", "app=b", "env=x", "app in (a,b), !env", "env!=x"};
+        "*", "app=a", "app=b", "env=x", "app in (a,b), !env", "env!=x", "app=a*"};
     if (chance(60)) {
       return selector(selectors[pick(selectors.size())]);
     }

@@ -197,6 +197,94 @@ TEST_F(EnforcerTable, LabelsDecide) {
   EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
 }
 
+/// Elements that have this number at `offset`: that of the source is at 0 in `refused`, and at 4 in
+/// `sampled`.
+std::vector<std::vector<std::uint8_t>> keys_of(policy::Number number,
+                                               const std::set<std::vector<std::uint8_t>>& keys,
+                                               std::size_t offset = 0) {
+  std::vector<std::vector<std::uint8_t>> found;
+  for (const auto& key : keys) {
+    policy::Number source = 0;
+    if (key.size() >= offset + sizeof source) {
+      std::memcpy(&source, key.data() + offset, sizeof source);
+    }
+    if (source == number) {
+      found.push_back(key);
+    }
+  }
+  return found;
+}
+
+TEST_F(EnforcerTable, AScanLeavesRoomForRefusalsOfOthers) {
+  const std::string scanner = make("scanner");
+  const std::string web = make("web");
+  std::vector<Fd> listeners;
+  for (int i = 0; i < 200; i++) {
+    listeners.push_back(listen_in(""));
+  }
+  const policy::Number scans = enrol(scanner, labeled("app", "scanner"));
+  const policy::Number asks = enrol(web, labeled("app", "web"));
+  ASSERT_TRUE(start());
+  for (const Fd& listener : listeners) {
+    ASSERT_EQ(connect_from(scanner, listener), ECONNREFUSED) << "refused, whether logged or not";
+  }
+  ASSERT_EQ(connect_from(web, listeners.front()), ECONNREFUSED);
+  const Keys refused = keys(datapath::sets().refused);
+  const std::size_t logged = keys_of(scans, refused).size();
+  EXPECT_GE(logged, 50U) << "the burst";
+  EXPECT_LT(logged, 150U);
+  EXPECT_EQ(keys_of(asks, refused).size(), 1U);
+  output("nft list table inet trireme");
+}
+
+TEST_F(EnforcerTable, AFloodOfAllowedFlowsLeavesRoomForSamplesOfOthers) {
+  const std::string flood = make("flood");
+  const std::string web = make("web");
+  const std::string server = make("server");
+  std::vector<Fd> listeners;
+  for (int i = 0; i < 100; i++) {
+    listeners.push_back(listen_in(server));
+  }
+  const policy::Number floods = enrol(flood, labeled("app", "web"));
+  const policy::Number asks = enrol(web, labeled("app", "web"));
+  enrol(server, labeled("app", "web"));
+  ASSERT_TRUE(start());
+  for (const Fd& listener : listeners) {
+    ASSERT_EQ(connect_from(flood, listener), 0) << "allowed, whether reported or not";
+  }
+  ASSERT_EQ(connect_from(web, listeners.front()), 0);
+  const Keys sampled = keys(datapath::sets().sampled);
+  const std::size_t reported = keys_of(floods, sampled, 4).size();
+  EXPECT_GE(reported, 25U) << "the burst";
+  EXPECT_LT(reported, 80U);
+  EXPECT_EQ(keys_of(asks, sampled, 4).size(), 1U);
+  output("nft list table inet trireme");
+}
+
+/// Instead of a port, ICMP has a checksum.
+TEST_F(EnforcerTable, PingsAreOneKindOfRefusal) {
+  const std::string web = make("web");
+  const policy::Number number = enrol(web, labeled("app", "web"));
+  ASSERT_TRUE(start());
+  ASSERT_TRUE(tree_->place(web, self()));
+  const Fd raw(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP));
+  ASSERT_TRUE(tree_->place(home_, self()));
+  ASSERT_TRUE(raw.valid());
+  const sockaddr_in there = loopback(0);
+  for (std::uint8_t sequence = 1; sequence <= 3; sequence++) {
+    const std::array<std::uint8_t, 8> echo = {
+        8, 0, 0xf7, static_cast<std::uint8_t>(0xffU - sequence), 0, 0, 0, sequence};
+    EXPECT_EQ(::sendto(raw.get(), echo.data(), echo.size(), 0,
+                       reinterpret_cast<const sockaddr*>(&there), sizeof there),
+              static_cast<ssize_t>(echo.size()));
+  }
+  const auto refused = keys_of(number, keys(datapath::sets().refused));
+  ASSERT_EQ(refused.size(), 1U);
+  ASSERT_GE(refused[0].size(), 14U);
+  EXPECT_EQ(refused[0][8], IPPROTO_ICMP);
+  EXPECT_EQ(refused[0][12] | refused[0][13], 0) << "no port";
+}
+
 TEST_F(EnforcerTable, TheDeepestEnrolledCgroupWins) {
   const std::string outer = make("outer");
   const std::string inner = make("outer/inner");
@@ -439,6 +527,10 @@ TEST_F(EnforcerTable, AnswersHaveAHookOncePolicyHasNames) {
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
   EXPECT_TRUE(has_hook()) << "deleting it would drop packets that wait in queues";
   EXPECT_EQ(keys(datapath::sets().answers).size(), 0U);
+  const auto audit = std::make_shared<policy::Policy>();
+  audit->mode = policy::Mode::audit;
+  ASSERT_TRUE(apply(audit));
+  EXPECT_EQ(keys(datapath::sets().answers).size(), 2U) << "names are observed";
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>(named)));
   ASSERT_TRUE(enforcer_->repair());
   EXPECT_TRUE(has_hook());

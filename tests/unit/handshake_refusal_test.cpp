@@ -6,7 +6,7 @@ namespace trireme::handshake {
 namespace {
 
 constexpr auto kRefusal = static_cast<std::uint8_t>(wire::Message::refusal);
-constexpr const char* kDenied = "denied by peer 10.0.0.2: its policy does not allow the flow";
+constexpr const char* kDenied = "denied by peer 10.0.0.2: policy there";
 
 class Refusals : public testing::TestWithParam<bool> {
  protected:

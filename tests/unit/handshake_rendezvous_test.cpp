@@ -126,6 +126,8 @@ TEST_F(Meets, OtherLabelsAreRefusedAtTheServer) {
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].reason, Reason::policy);
   EXPECT_EQ(events[0].remote->labels, label_set("app=web"));
+  EXPECT_EQ(events[0].near, kClient) << "the other end is a workload of this host";
+  EXPECT_TRUE(proved.peers.recent(now.monotonic).empty()) << "and no remote host";
   EXPECT_FALSE(answered(connection.syn_ack()).authorizes()) << "by any server";
 }
 
@@ -204,6 +206,8 @@ TEST_F(Meets, AuditModeLetsThroughAndReportsBothEnds) {
   ASSERT_EQ(events.size(), 2U);
   EXPECT_EQ(events[0].verdict, policy::Verdict::audit);
   EXPECT_EQ(events[1].verdict, policy::Verdict::audit);
+  EXPECT_EQ(events[0].near, kClient);
+  EXPECT_EQ(events[1].near, kServer);
 }
 
 TEST_F(Meets, PeersElsewhereAreAskedForTokens) {

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <csignal>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "trireme/base/file.hpp"
 
@@ -66,6 +68,23 @@ TEST(CgroupPath, OwnProcessHasOne) {
   }
   EXPECT_TRUE(path->starts_with("/"));
   EXPECT_FALSE(CgroupTree::of(0));
+}
+
+TEST_F(CgroupTreeTest, ListsAllCgroupsDownToALimit) {
+  std::string deepest = base_;
+  while (CgroupTree::level(deepest) < CgroupTree::kDeepest) {
+    deepest += "/d";
+  }
+  const std::string deeper = deepest + "/d";
+  ASSERT_TRUE(tree_->create(deeper));
+  const std::vector<std::string> all = tree_->all();
+  EXPECT_EQ(std::ranges::count(all, base_), 1);
+  EXPECT_EQ(std::ranges::count(all, deepest), 1);
+  EXPECT_EQ(std::ranges::count(all, deeper), 0);
+  EXPECT_LT(std::ranges::find(all, base_), std::ranges::find(all, base_ + "/d"));
+  for (std::string path = deeper; path != base_; path.resize(path.rfind('/'))) {
+    EXPECT_TRUE(tree_->remove(path));
+  }
 }
 
 TEST_F(CgroupTreeTest, MakesListsAndRemovesDirectories) {

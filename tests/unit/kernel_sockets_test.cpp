@@ -60,6 +60,39 @@ TEST_F(SocketTableTest, AConnectionHasItsCgroupAndCookie) {
   EXPECT_EQ(found->local, policy::Address::parse("127.0.0.1").value());
 }
 
+/// The daemon has a table for each network namespace, and itself stays in its own.
+TEST_F(SocketTableTest, AConnectionIsEndedInTheNamespaceOfTheTable) {
+  auto table = SocketTable::open();
+  ASSERT_TRUE(table) << table.error().text();
+  const auto found = find();
+  ASSERT_TRUE(found);
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+  EXPECT_TRUE(table->destroy(*found));
+  char byte = 0;
+  EXPECT_EQ(::recv(client_.get(), &byte, 1, MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, ECONNABORTED);
+  EXPECT_TRUE(table->destroy(*found)) << "it no longer exists";
+}
+
+TEST_F(SocketTableTest, ListenersAreListedWithConnections) {
+  const Fd datagrams(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in end = loopback(0);
+  ASSERT_EQ(::bind(datagrams.get(), reinterpret_cast<sockaddr*>(&end), sizeof end), 0);
+  auto table = SocketTable::open();
+  const auto list = table->connections_and_listeners();
+  ASSERT_TRUE(list);
+  EXPECT_EQ(list->size(), 3U) << "a listener, and both ends of a connection";
+  const auto listening = std::ranges::find(*list, 0, &InetSocket::remote_port);
+  ASSERT_NE(listening, list->end());
+  EXPECT_EQ(listening->local_port, port_);
+  EXPECT_NE(listening->cgroup_id, 0U);
+  EXPECT_EQ(table->connections()->size(), 2U);
+  const auto udp = table->datagram_sockets();
+  ASSERT_TRUE(udp);
+  EXPECT_EQ(udp->size(), 1U);
+  EXPECT_EQ(udp->front().protocol, IPPROTO_UDP);
+}
+
 TEST_F(SocketTableTest, WhatItsProcessHasClosedIsThereUntilItIsOver) {
   const std::uint64_t cookie = find().value().whole_cookie();
   const std::vector<char> data(1U << 16U);

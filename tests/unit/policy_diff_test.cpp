@@ -46,25 +46,25 @@ TEST_F(Diff, EqualPoliciesDifferInNothingWhereverTheirRulesAreWritten) {
   after_.rules = {before_.rules[1], before_.rules[0]};
   after_.rules[0].where = {"policy.d/x.toml", 9, 1};
   after_.rules[0].name = "renamed";
-  EXPECT_TRUE(diff(before_, after_, present_, {}).empty());
+  EXPECT_TRUE(diff(before_, after_, {.present = present_}).empty());
 }
 
 TEST_F(Diff, RulesForNobodyWhoIsHereAndLoggingAreDifferences) {
   before_.rules = {allow("app=web", "app=db", {{6, 5432, 5432}})};
   after_.rules = {before_.rules[0], allow("app=new", "app=db", {})};
-  PolicyDiff found = diff(before_, after_, present_, {});
+  PolicyDiff found = diff(before_, after_, {.present = present_});
   EXPECT_TRUE(found.access.empty());
   EXPECT_EQ(found.rules, 1U);
   EXPECT_FALSE(found.empty());
   after_.rules = {before_.rules[0]};
   after_.rules[0].log = true;
-  EXPECT_EQ(diff(before_, after_, present_, {}).rules, 2U) << "each policy has one";
+  EXPECT_EQ(diff(before_, after_, {.present = present_}).rules, 2U) << "each policy has one";
 }
 
 TEST_F(Diff, SaysWhoGainsAndWhoLosesWhichPorts) {
   before_.rules = {allow("app=web", "app=db", {{6, 5000, 5009}})};
   after_.rules = {allow("app=web", "app=db", {{6, 5005, 5020}, {17, 53, 53}})};
-  const PolicyDiff found = diff(before_, after_, present_, {});
+  const PolicyDiff found = diff(before_, after_, {.present = present_});
   ASSERT_EQ(found.access.size(), 1U);
   EXPECT_EQ(found.access[0].from, std::vector<std::string>{"app=web"});
   EXPECT_EQ(found.access[0].to, std::vector<std::string>{"app=db"});
@@ -75,7 +75,7 @@ TEST_F(Diff, SaysWhoGainsAndWhoLosesWhichPorts) {
 TEST_F(Diff, ADenyRuleTakesWhatTheBaselineGave) {
   after_.rules = {allow("app=web", "*", {})};
   after_.rules[0].action = Rule::Action::deny;
-  const PolicyDiff found = diff(before_, after_, present_, {});
+  const PolicyDiff found = diff(before_, after_, {.present = present_});
   ASSERT_EQ(found.access.size(), 1U);
   EXPECT_EQ(found.access[0].from, found.access[0].to);
   EXPECT_EQ(ports_text(found.access[0].lost), "all ports");
@@ -85,7 +85,7 @@ TEST_F(Diff, ADenyRuleTakesWhatTheBaselineGave) {
 
 TEST_F(Diff, ABaselineThatGoesIsLostAmongEqualLabelsOnly) {
   after_.baseline = Baseline::none;
-  const PolicyDiff found = diff(before_, after_, present_, {});
+  const PolicyDiff found = diff(before_, after_, {.present = present_});
   EXPECT_EQ(found.settings, std::vector<std::string>{"baseline: same-labels -> none"});
   ASSERT_EQ(found.access.size(), 1U);
   EXPECT_EQ(found.access[0].only, AccessMap::Relation::equal);
@@ -102,7 +102,7 @@ TEST_F(Diff, ANetworkThatGrowsOpensTheAddressesItGains) {
   before_.rules = {allow("app=web", "app=db", {{17, 53, 53}})};
   before_.rules[0].to = {Entity{Entity::Kind::network, 0}};
   after_.rules = before_.rules;
-  const PolicyDiff found = diff(before_, after_, present_, {});
+  const PolicyDiff found = diff(before_, after_, {.present = present_});
   ASSERT_EQ(found.access.size(), 1U);
   EXPECT_EQ(found.access[0].to, std::vector<std::string>{"10.1.0.0/16"});
   EXPECT_EQ(ports_text(found.access[0].gained), "udp/53");
@@ -112,20 +112,22 @@ TEST_F(Diff, CountsLiveFlowsThatWouldEnd) {
   before_.rules = {allow("app=web", "app=db", {{6, 5432, 5433}})};
   after_.rules = {allow("app=web", "app=db", {{6, 5432, 5432}})};
   const PolicyDiff found =
-      diff(before_, after_, present_,
-           {flow(web_, db_, 5432, 4), flow(web_, db_, 5433, 3), flow(web_, web_, 80, 2)});
-  EXPECT_EQ(found.live, 9U);
-  EXPECT_EQ(found.live_cut, 3U);
-  ASSERT_EQ(found.cuts.size(), 1U);
-  EXPECT_EQ(found.cuts[0].reason, "no rule allows it");
+      diff(before_, after_,
+           {.present = present_,
+            .live = {flow(web_, db_, 5432, 4), flow(web_, db_, 5433, 3), flow(web_, web_, 80, 2)}});
+  EXPECT_EQ(found.live.flows, 9U);
+  EXPECT_EQ(found.live.denied, 3U);
+  ASSERT_EQ(found.live.cuts.size(), 1U);
+  EXPECT_EQ(found.live.cuts[0].reason, "no rule allows it");
 }
 
 TEST_F(Diff, FromAuditToEnforceCutsWhatOnlyAuditLetPass) {
   before_.mode = Mode::audit;
-  const PolicyDiff found = diff(before_, after_, present_, {flow(web_, db_, 5432, 4)});
+  const PolicyDiff found =
+      diff(before_, after_, {.present = present_, .live = {flow(web_, db_, 5432, 4)}});
   EXPECT_EQ(found.settings, std::vector<std::string>{"mode: audit -> enforce"});
   EXPECT_TRUE(found.access.empty());
-  EXPECT_EQ(found.live_cut, 4U);
+  EXPECT_EQ(found.live.denied, 4U);
 }
 
 TEST_F(Diff, TenThousandLabelSetsTakeNoPairs) {
@@ -139,7 +141,7 @@ TEST_F(Diff, TenThousandLabelSetsTakeNoPairs) {
   }
   after_ = before_;
   after_.rules[7].ports = {{6, 81, 81}};
-  const PolicyDiff found = diff(before_, after_, std::move(many), {});
+  const PolicyDiff found = diff(before_, after_, {.present = std::move(many)});
   ASSERT_EQ(found.access.size(), 1U);
   EXPECT_EQ(found.access[0].from, std::vector<std::string>{"app=a7"});
 }
@@ -153,17 +155,50 @@ TEST_F(Diff, NetworksByNameCount) {
   live.to = {};
   live.to.address = *Address::parse("192.0.2.1");
   live.to.names = {"deb.example.org"};
-  const PolicyDiff gained = diff(before_, after_, present_, {});
+  const PolicyDiff gained = diff(before_, after_, {.present = present_});
   ASSERT_EQ(gained.access.size(), 1U);
   EXPECT_EQ(gained.access[0].to, std::vector<std::string>{"@mirror"});
   EXPECT_EQ(ports_text(gained.access[0].gained), "tcp/80");
-  EXPECT_EQ(diff(after_, before_, present_, {live}).live_cut, 2U) << "it was allowed by its name";
-  EXPECT_EQ(diff(after_, after_, present_, {live}).live_cut, 0U);
+  EXPECT_EQ(diff(after_, before_, {.present = present_, .live = {live}}).live.denied, 2U)
+      << "it was allowed by its name";
+  EXPECT_EQ(diff(after_, after_, {.present = present_, .live = {live}}).live.denied, 0U);
   Policy more = after_;
   more.networks[0].names.emplace_back("*.example.com");
-  const PolicyDiff one = diff(after_, more, present_, {});
+  const PolicyDiff one = diff(after_, more, {.present = present_});
   ASSERT_EQ(one.access.size(), 1U);
   EXPECT_EQ(one.access[0].to, std::vector<std::string>{"*.example.com"});
+}
+
+TEST_F(Diff, IdentityIsCompared) {
+  const IdentityDiff identity(
+      {}, {{.key = "/redis.service", .name = "redis.service", .kind = "unit", .labels = db_}});
+  after_.rules = {allow("app=web", "app=db", {{6, 6379, 6379}})};
+  before_ = after_;
+  SeenFlow open = flow(web_, db_, 6379, 2);
+  open.from = {};
+  open.from.host = true;
+  open.to = {};
+  open.to.host = true;
+  open.to.cgroup = "/redis.service";
+  open.is_local = true;
+  const PolicyDiff found =
+      diff(before_, after_, {.present = {party_of(web_)}, .identity = identity, .live = {open}});
+  EXPECT_FALSE(found.empty()) << "somebody becomes a workload";
+  EXPECT_EQ(found.live.denied, 2U) << "@host has no rule";
+  ASSERT_EQ(found.identity.changes().size(), 1U);
+  EXPECT_EQ(found.identity.changes()[0].live_cut, 2U);
+  EXPECT_TRUE(found.access.empty()) << "access of label sets does not change";
+  EXPECT_TRUE(diff(before_, after_, {.present = {party_of(web_)}, .live = {open}}).empty());
+}
+
+TEST_F(Diff, LabelsThatAppearAreCompared) {
+  const LabelSet cache = labels_of("app", "cache");
+  const IdentityDiff identity({}, {{.key = "/c", .name = "c", .kind = "unit", .labels = cache}});
+  after_.rules = {allow("app=web", "app=cache", {{6, 6379, 6379}})};
+  const PolicyDiff found =
+      diff(before_, after_, {.present = {party_of(web_)}, .identity = identity});
+  ASSERT_EQ(found.access.size(), 1U);
+  EXPECT_EQ(found.access[0].to, std::vector<std::string>{"app=cache"});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 namespace trireme::policy {
 namespace {
@@ -62,6 +63,89 @@ TEST(Graph, ShowsWhoMayAndWhoDid) {
   EXPECT_EQ(did->did[0].count, 6U);
   EXPECT_TRUE(std::ranges::none_of(drawn.nodes,
                                    [](const GraphNode& node) { return node.text == "@idle"; }));
+}
+
+/// Edges have the color of the policy that is drawn, not of the one that was in force when the flow
+/// was seen.
+TEST(Graph, SeenFlowsAreJudgedByThePolicyThatIsDrawn) {
+  const auto seen = [](std::uint16_t port, Verdict verdict, std::uint64_t count) {
+    SeenFlow flow;
+    flow.from.labels = app("web");
+    flow.to.labels = app("db");
+    flow.protocol = 6;
+    flow.port = port;
+    flow.verdict = verdict;
+    flow.count = count;
+    return flow;
+  };
+  const auto verdicts = [](const Graph& drawn) {
+    std::map<std::uint16_t, std::pair<Verdict, std::uint64_t>> by_port;
+    for (const GraphUse& use : find(drawn, "app=web", "app=db")->did) {
+      EXPECT_TRUE(by_port.emplace(use.ports.first, std::pair(use.verdict, use.count)).second)
+          << "one entry for each port";
+    }
+    return by_port;
+  };
+  const std::vector<SeenFlow> flows = {seen(5432, Verdict::audit, 2), seen(5432, Verdict::deny, 3),
+                                       seen(80, Verdict::allow, 1)};
+  Policy policy = web_to_db();
+  auto drawn = graph(policy, {present("web"), present("db")}, flows);
+  EXPECT_EQ(verdicts(drawn)[5432], std::pair(Verdict::allow, std::uint64_t{5}))
+      << "the rule is there now";
+  EXPECT_EQ(verdicts(drawn)[80], std::pair(Verdict::deny, std::uint64_t{1})) << "and here is none";
+  EXPECT_NE(dot(drawn).find("color=red"), std::string::npos);
+  EXPECT_EQ(dot(graph(policy, {present("web"), present("db")}, {flows[0], flows[1]}))
+                .find("color=orange"),
+            std::string::npos);
+  policy.mode = Mode::audit;
+  drawn = graph(policy, {present("web"), present("db")}, flows);
+  EXPECT_EQ(verdicts(drawn)[80].first, Verdict::audit);
+}
+
+/// A scan is one edge, with a label that can be drawn.
+TEST(Graph, TheLabelOfAnEdgeShowsEightPorts) {
+  std::vector<SeenFlow> flows;
+  for (std::uint16_t port = 1; port <= 30; port++) {
+    SeenFlow flow;
+    flow.from.labels = app("web");
+    flow.to.labels = app("db");
+    flow.protocol = 6;
+    flow.port = port;
+    flow.count = port;
+    flow.verdict = Verdict::deny;
+    flows.push_back(flow);
+  }
+  flows.push_back(flows.back());
+  flows.back().port = 5432;
+  flows.back().count = 1000;
+  const Graph drawn = graph(web_to_db(), {present("web"), present("db")}, flows);
+  EXPECT_EQ(find(drawn, "app=web", "app=db")->did.size(), 31U) << "JSON has all";
+  const std::string text = dot(drawn);
+  EXPECT_NE(text.find("deny tcp/30 x30"), std::string::npos) << text;
+  EXPECT_NE(text.find("deny tcp/23 x23"), std::string::npos) << text;
+  EXPECT_EQ(text.find("tcp/22 "), std::string::npos) << text;
+  EXPECT_EQ(text.find("x1000"), std::string::npos) << "denied ones come first: " << text;
+  EXPECT_NE(text.find("and 23 more"), std::string::npos) << text;
+  flows.resize(8);
+  EXPECT_EQ(dot(graph(web_to_db(), {present("web"), present("db")}, flows)).find("more"),
+            std::string::npos);
+}
+
+TEST(Graph, WorkloadsWithoutLabelsHaveTheirNames) {
+  Party nameless = party_of({});
+  nameless.members = {"shop_worker_1"};
+  SeenFlow flow;
+  flow.from.labels.emplace();
+  flow.from.workload = "shop_worker_1";
+  flow.to.labels = app("db");
+  flow.protocol = 6;
+  flow.port = 5432;
+  EXPECT_NE(find(graph(web_to_db(), {nameless, present("db")}, {flow}), "shop_worker_1", "app=db"),
+            nullptr);
+  nameless.members.emplace_back("shop_worker_2");
+  EXPECT_NE(find(graph(web_to_db(), {nameless, present("db")}, {flow}),
+                 "shop_worker_1 and 1 more without labels", "app=db"),
+            nullptr);
 }
 
 TEST(Graph, AProcessOfThisHostIsNotDrawnAsANetworkAroundIt) {
@@ -155,6 +239,15 @@ TEST(Graph, DotQuotesWhatNamesHold) {
   party.text = "app=\"web\\";
   const std::string text = dot(graph(web_to_db(), {party}, {}));
   EXPECT_NE(text.find(R"(label="app=\"web\\)"), std::string::npos) << text;
+}
+
+TEST(Graph, NamesCannotChangeTheDirectionOfText) {
+  const std::string drawn = dot(graph(Policy(),
+                                      {present("\xE2\x80\xAE"
+                                               "bew")},
+                                      {}));
+  EXPECT_NE(drawn.find("app=?bew\n?bew-1"), std::string::npos) << drawn;
+  EXPECT_EQ(drawn.find("\xE2\x80\xAE"), std::string::npos);
 }
 
 }  // namespace

@@ -52,10 +52,10 @@ TEST(NameIndex, WhetherAnswersAreHeldWithoutTheDaemon) {
   EXPECT_FALSE(denies_names(policy));
 }
 
-std::string explained(const Policy& policy, const char* to, const PeerLookup& lookup) {
-  const auto from = parse_peer("app=web", policy, lookup);
-  const auto peer = parse_peer(to, policy, lookup);
-  return from && peer ? explain(policy, *from, *peer, 6, 443).render() : peer.error().text();
+std::string explained(const Policy& policy, const char* to, const World& world) {
+  const auto from = parse_ends("app=web", policy, world);
+  const auto peer = parse_ends(to, policy, world);
+  return from && peer ? explain(policy, world, *from, *peer, 6, 443).render() : peer.error().text();
 }
 
 TEST(ExplainNames, ANameStandsForWhoeverHasIt) {
@@ -71,9 +71,9 @@ TEST(ExplainNames, ANameStandsForWhoeverHasIt) {
 }
 
 TEST(Explain, LabelsAreReadAsSelectorsWriteThem) {
-  const auto peer = parse_peer("app=web, env=prod", {}, {});
-  ASSERT_TRUE(peer) << peer.error().text();
-  EXPECT_EQ(peer->labels.text(), "app=web,env=prod");
+  const auto ends = parse_ends("app=web, env=prod", {}, {});
+  ASSERT_TRUE(ends) << ends.error().text();
+  EXPECT_EQ(ends->front().end.labels->text(), "app=web,env=prod");
 }
 
 TEST(Explain, AllPortsOfAProtocolAreItsName) {
@@ -82,26 +82,23 @@ TEST(Explain, AllPortsOfAProtocolAreItsName) {
 }
 
 TEST(Explain, NothingReachesAWorkloadInQuarantine) {
-  PeerLookup lookup;
-  lookup.workload = [](std::string_view name) -> std::optional<ExplainPeer> {
-    if (name.find('=') != std::string_view::npos) {
-      return std::nullopt;
-    }
-    ExplainPeer peer;
-    peer.name = name;
-    peer.kind = Endpoint::Kind::workload;
-    EXPECT_TRUE(peer.labels.set("app", "web"));
-    peer.quarantine = name == "closed" ? "a process has left" : "";
-    return peer;
-  };
+  World world;
+  world.residents = {{.name = "closed",
+                      .labels = {},
+                      .state = World::State::quarantined,
+                      .reason = "a process has left"},
+                     {.name = "open", .labels = {}}};
+  for (World::Resident& resident : world.residents) {
+    EXPECT_TRUE(resident.labels.set("app", "web"));
+  }
   Policy policy;
   policy.mode = Mode::audit;
-  const auto web = parse_peer("app=web", policy, lookup).value();
-  const auto closed = parse_peer("closed", policy, lookup).value();
-  const auto open = parse_peer("open", policy, lookup).value();
-  EXPECT_TRUE(explain(policy, web, open, 6, 80).passes());
+  const auto web = parse_ends("app=web", policy, world).value();
+  const auto closed = parse_ends("closed", policy, world).value();
+  const auto open = parse_ends("open", policy, world).value();
+  EXPECT_TRUE(explain(policy, world, web, open, 6, 80).passes());
   for (const auto& answer :
-       {explain(policy, web, closed, 6, 80), explain(policy, closed, open, 6, 80)}) {
+       {explain(policy, world, web, closed, 6, 80), explain(policy, world, closed, open, 6, 80)}) {
     EXPECT_FALSE(answer.passes());
     EXPECT_THAT(answer.render(), HasSubstr("closed is in quarantine: a process has left"));
   }
@@ -109,19 +106,18 @@ TEST(Explain, NothingReachesAWorkloadInQuarantine) {
 
 TEST(ExplainNames, WhatWasSeenOfANameIsSaid) {
   const Policy policy = named();
-  std::vector<Address> known;
-  PeerLookup lookup;
-  lookup.addresses = [&known](const std::string&) { return known; };
-  lookup.named = [](const Address&) { return std::vector<std::size_t>{0}; };
-  EXPECT_THAT(explained(policy, "deb.example.org", lookup),
+  World world;
+  EXPECT_THAT(explained(policy, "deb.example.org", world),
               HasSubstr("no DNS answer for deb.example.org was seen"));
-  known = {Address::parse("10.0.0.1").value(), Address::parse("10.0.0.2").value()};
+  world.networks[0].named = {{Address::parse("10.0.0.1").value(), {"deb.example.org"}},
+                             {Address::parse("10.0.0.2").value(), {"deb.example.org"}}};
   EXPECT_THAT(
-      explained(policy, "deb.example.org", lookup),
+      explained(policy, "deb.example.org", world),
       testing::AllOf(HasSubstr("deb.example.org at 10.0.0.1 (@world, @mirror, @all, @near)"),
                      HasSubstr("and 1 other")));
-  EXPECT_THAT(explained(policy, "10.0.0.1", lookup),
-              HasSubstr("10.0.0.1 (@world, @mirror, @near) tcp/443: allowed"));
+  world.networks[0].named = {{Address::parse("10.0.0.1").value(), {"deb.example.org"}}};
+  EXPECT_THAT(explained(policy, "10.0.0.1", world),
+              HasSubstr("10.0.0.1 (@world, @mirror, @all, @near) tcp/443: allowed"));
 }
 
 }  // namespace

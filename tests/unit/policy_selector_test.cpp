@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace trireme::policy {
 namespace {
 
@@ -20,7 +22,7 @@ bool matches(std::string_view selector, const LabelSet& labels) {
   return parsed && parsed->matches(labels);
 }
 
-TEST(Selector, HasTheSemanticsOfKubernetes) {
+TEST(Selector, OperatorsMatchAsTheManPageDefinesThem) {
   const LabelSet web = make({{"app", "web"}, {"env", "prod"}});
   EXPECT_TRUE(matches("app=web", web));
   EXPECT_TRUE(matches("app == web", web));
@@ -76,6 +78,38 @@ TEST(Selector, WordsOfTheGrammarCanBeKeysAndValues) {
   EXPECT_TRUE(matches("notin=in", make({{"notin", "in"}})));
   EXPECT_TRUE(matches("in", make({{"in", ""}})));
   EXPECT_TRUE(matches("app.kubernetes.io/name = web", make({{"app.kubernetes.io/name", "web"}})));
+}
+
+// The compiler's index relies on both: a selector that it files under too few labels would be void
+// in the kernel.
+TEST(Selector, AnIndexLearnsWhatCanMatch) {
+  const auto first = [](std::string_view text) {
+    return Selector::parse(text).value().requirements().front();
+  };
+  for (const char* text :
+       {"app=web", "app=", "app=web*", "app=*", "app in (web, db)", "app in (web, d*)", "app!=web",
+        "app!=w*", "app!=*", "app notin (web, db)", "app", "!app"}) {
+    const Requirement requirement = first(text);
+    const auto* exact = requirement.exact_values();
+    if (requirement.needs_key()) {
+      EXPECT_FALSE(requirement.matches({})) << text;
+    }
+    for (const char* value : {"", "w", "web", "website", "db", "d*", "web*", "*"}) {
+      const bool matched = requirement.matches(make({{"app", value}}));
+      if (exact != nullptr) {
+        EXPECT_EQ(std::ranges::count(*exact, value), matched ? 1 : 0) << text << ", " << value;
+      }
+    }
+  }
+  for (const char* text : {"app=web", "app=", "app in (web, db)"}) {
+    EXPECT_NE(first(text).exact_values(), nullptr) << text;
+  }
+  for (const char* text : {"app=web", "app=web*", "app in (web, d*)", "app"}) {
+    EXPECT_TRUE(first(text).needs_key()) << text;
+  }
+  for (const char* text : {"app!=web", "app!=*", "app notin (web, db)", "!app"}) {
+    EXPECT_FALSE(first(text).needs_key()) << text;
+  }
 }
 
 TEST(Selector, CanonicalTextIsTheSameForEqualSelectors) {

@@ -3,6 +3,9 @@
 // them.
 #include <gmock/gmock.h>
 
+#include <map>
+#include <optional>
+
 #include "trireme/systemd/launcher.hpp"
 #include "workload_support.hpp"
 
@@ -104,9 +107,68 @@ TEST(LaunchGrants, PropertiesThatOthersThanRootMaySet) {
 }
 
 TEST(LaunchGrants, UnitsBeginWithTheUsersName) {
-  EXPECT_EQ(unit_prefix(0), "root");
-  EXPECT_EQ(unit_prefix(kNobody), "nobody");
-  EXPECT_EQ(unit_prefix(kUser), "uid-4000000001");
+  LaunchGrants grants;
+  grants.configure(identity({}));
+  EXPECT_EQ(grants.unit_prefix(0), "root");
+  EXPECT_EQ(grants.unit_prefix(kNobody), "nobody");
+  EXPECT_EQ(grants.unit_prefix(kUser), "uid-4000000001");
+}
+
+/// A name service that is not the files of the host, as LDAP.
+class RemoteNames {
+ public:
+  NameService service() {
+    return {.user_id =
+                [this](const std::string& name) {
+                  ++lookups;
+                  return name == "alice" ? std::optional(kUser) : std::nullopt;
+                },
+            .group_id =
+                [this](const std::string& name) {
+                  ++lookups;
+                  return name == "staff" ? std::optional(kGroup) : std::nullopt;
+                },
+            .user_name =
+                [this](std::uint32_t uid) {
+                  ++lookups;
+                  return answers && names.contains(uid) ? std::optional(names.at(uid))
+                                                        : std::nullopt;
+                }};
+  }
+  std::map<std::uint32_t, std::string> names = {{kUser, "alice"}, {kUser + 7, "bob"}};
+  bool answers = true;
+  unsigned lookups = 0;
+};
+
+TEST(LaunchGrants, UsersOfANameServiceHaveGrantsAndNames) {
+  RemoteNames remote;
+  LaunchGrants grants(remote.service());
+  grants.configure(
+      identity({grant("alice", "", {{"app", "web"}}), grant("", "staff", {{"app", "db"}})}));
+  EXPECT_TRUE(grants.permits(kUser, {}, labels({{"app", "web"}})));
+  EXPECT_TRUE(grants.permits(kUser + 7, {kGroup}, labels({{"app", "db"}})));
+  EXPECT_EQ(remote.lookups, 2U) << "at load";
+  EXPECT_EQ(grants.unit_prefix(kUser), "alice");
+  EXPECT_EQ(remote.lookups, 2U) << "its entry has the name";
+  for (unsigned i = 0; i < 3; ++i) {
+    EXPECT_EQ(grants.unit_prefix(kUser + 7), "bob");
+  }
+  EXPECT_EQ(remote.lookups, 3U) << "once";
+  EXPECT_EQ(grants.unit_prefix(kNobody), "nobody");
+  EXPECT_EQ(remote.lookups, 3U) << "/etc/passwd has it";
+}
+
+TEST(LaunchGrants, ANameServiceThatFailsIsNotAskedAtEachLaunch) {
+  RemoteNames remote;
+  remote.answers = false;
+  LaunchGrants grants(remote.service());
+  grants.configure(identity({grant("unknown", "", {{"app", "web"}})}));
+  EXPECT_EQ(remote.lookups, 1U);
+  for (std::uint32_t i = 0; i < 10; ++i) {
+    EXPECT_FALSE(grants.permits(kUser + i, {}, labels({{"app", "web"}})));
+    EXPECT_EQ(grants.unit_prefix(kUser + i), "uid-" + std::to_string(kUser + i));
+  }
+  EXPECT_EQ(remote.lookups, 2U);
 }
 
 /// Records requests and refuses them unless `place` is set, because most tests are about the checks

@@ -20,6 +20,7 @@ namespace {
 
 using test::Pairs;
 using test::Texts;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -151,6 +152,23 @@ TEST_F(UnitGate, WhatNoEntryMatchesStartsUnlessItsDropInExists) {
     ASSERT_TRUE(write_file("/etc/systemd/system/web@.service.d/50-trireme.conf", "[Unit]\n"));
     EXPECT_EQ(gate("web.service", 1), "passes") << "it is another unit's";
     EXPECT_THAT(gate("web@1.service", 1), HasSubstr("but its drop-in exists"));
+  });
+}
+
+TEST_F(UnitGate, AHeldUnitWithoutAnEntryDoesNotStart) {
+  with_systemd([&] {
+    look_after([&] { configure({"db.service"}); });
+    const Sleeper caller;
+    start_in("db.service", caller);
+    EXPECT_EQ(gate("db.service", caller.pid()), "passes");
+    ASSERT_TRUE(registry_->hold("db.service", "alice", "test"));
+    systemd_->add("db.service");
+    look_after([&] { configure(std::vector<std::string>()); });
+    EXPECT_THAT(gate("db.service", caller.pid()),
+                AllOf(HasSubstr("is not enforced: ordered by alice"), HasSubstr(": test")));
+    ASSERT_TRUE(registry_->end_hold("db.service", "alice"));
+    configure(std::vector<std::string>());
+    EXPECT_EQ(gate("db.service", caller.pid()), "passes");
   });
 }
 

@@ -28,6 +28,14 @@ using ::testing::Not;
 using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
 
+std::vector<std::string> texts(const std::vector<config::Diagnostic>& diagnostics) {
+  std::vector<std::string> lines;
+  for (const config::Diagnostic& diagnostic : diagnostics) {
+    lines.push_back(diagnostic.text());
+  }
+  return lines;
+}
+
 /// Entries of identity.toml with these names, at lines 1, 2, ..., each with another label.
 std::shared_ptr<const config::Host> entries_named(const std::vector<std::string>& names) {
   auto host = std::make_shared<config::Host>();
@@ -54,7 +62,7 @@ class UnitLook : public BusTest {
   /// Begins a query. Its result is in result_ when it is complete.
   void begin(const std::vector<std::string>& names, UnitView last = {}) {
     result_.reset();
-    look_at_units(*bus_, entries_named(names), std::move(last), [this](Result<UnitView> view) {
+    look_at_units(*bus_, entries_named(names), {}, std::move(last), [this](Result<UnitView> view) {
       EXPECT_FALSE(result_) << "`done` is called once";
       result_ = std::move(view);
     });
@@ -135,7 +143,7 @@ TEST_F(UnitLook, WithoutAnAnswerTheLastFactsStay) {
               UnorderedElementsAre("mariadb.service", "mysql.service"));
   const UnitView third = view({"mysql.service"});
   EXPECT_TRUE(third.has_unknown) << "there are no last facts";
-  EXPECT_THAT(third.warnings, ElementsAre(HasSubstr("systemd did not describe this unit")));
+  EXPECT_THAT(texts(third.warnings), ElementsAre(HasSubstr("systemd did not describe this unit")));
   EXPECT_THAT(third.gates, ElementsAre("mysql.service")) << "it waits all the same";
 }
 
@@ -168,7 +176,7 @@ TEST_F(UnitLook, AnEntryThatMatchesNothingIsReported) {
   manager_->add_loaded("fine.service");
   const UnitView found = view({"none.service", "masked.service", "x*.service", "fine.service"});
   EXPECT_THAT(
-      found.warnings,
+      texts(found.warnings),
       ElementsAre("identity.toml:1:1: warning: [[unit]] 'none.service': no such unit on this host",
                   "identity.toml:2:1: warning: [[unit]] 'masked.service': systemd cannot start "
                   "this unit: it is masked",
@@ -179,7 +187,7 @@ TEST_F(UnitLook, AnEntryThatMatchesNothingIsReported) {
 TEST_F(UnitLook, AnEntryThatAnEarlierOneHidesIsReported) {
   manager_->add("mariadb.service", {{"Names", Texts{"mariadb.service", "mysql.service"}}});
   const UnitView found = view({"mysql.service", "mariadb.service"});
-  EXPECT_THAT(found.warnings,
+  EXPECT_THAT(texts(found.warnings),
               ElementsAre(AllOf(HasSubstr("[[unit]] 'mariadb.service'"),
                                 HasSubstr("this unit is mariadb.service, which gets its labels "
                                           "from 'mysql.service' (identity.toml:1:1)"))));
@@ -201,7 +209,7 @@ TEST_F(UnitLook, ATemplateStandsForItsInstances) {
   manager_->add("db@1.service");
   const UnitView some = view({"db@[13].service"});
   EXPECT_THAT(some.gates, ElementsAre("db@1.service"));
-  EXPECT_THAT(some.warnings,
+  EXPECT_THAT(texts(some.warnings),
               ElementsAre(HasSubstr("matches only some instances of db@.service: a new instance "
                                     "starts without waiting")));
   EXPECT_THAT(view({"db@9.service"}).gates, ElementsAre("db@9.service"))
@@ -226,7 +234,7 @@ TEST_F(UnitLook, AUnitWithItsOwnRootIsReported) {
   manager_->add("b@trireme.service", {{"RootDirectory", ""}, {"RootImage", "/srv/b.raw"}});
   manager_->add("c.service", {{"RootDirectory", ""}, {"RootImage", ""}});
   const UnitView found = view({"a.service", "b@*.service", "c.service"});
-  EXPECT_THAT(found.warnings,
+  EXPECT_THAT(texts(found.warnings),
               ElementsAre(HasSubstr("a.service has its own root in /srv/a and cannot wait"),
                           HasSubstr("b@.service has its own root in /srv/b.raw and cannot wait")));
 }
@@ -326,7 +334,8 @@ TEST_F(UnitLook, AViewForOneReportWaitsOnlyForSoLong) {
     manager.refuse("ListUnits", "no memory");
     EXPECT_THAT(view_units(host, seconds(10)).warnings, IsEmpty());
     manager.resume("ListUnits");
-    EXPECT_THAT(view_units(host, seconds(10)).warnings, ElementsAre(HasSubstr("no such unit")));
+    EXPECT_THAT(texts(view_units(host, seconds(10)).warnings),
+                ElementsAre(HasSubstr("no such unit")));
   }));
 }
 

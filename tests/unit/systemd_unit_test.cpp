@@ -101,6 +101,25 @@ UnitFacts facts_of(const char* id, std::set<std::string> names) {
   return facts;
 }
 
+UnitView view_with(Aliases aliases) {
+  UnitView view;
+  view.aliases = std::move(aliases);
+  return view;
+}
+
+TEST(UnitRule, ASocketGetsTheLabelsOfTheServiceThatItStarts) {
+  config::Host identity;
+  identity.units.resize(1);
+  identity.units[0].name = "web.service";
+  UnitView view;
+  EXPECT_EQ(rule_of(identity, view, "web.socket"), &identity.units[0]) << "by its name";
+  EXPECT_EQ(rule_of(identity, view, "other.socket"), nullptr);
+  view.sockets["other.socket"].triggers = {"web.service"};
+  EXPECT_EQ(rule_of(identity, view, "other.socket"), &identity.units[0]);
+  EXPECT_TRUE(match_unit(identity, view, "/system.slice/other.socket"));
+  EXPECT_EQ(rule_of(identity, view, "trireme.service"), nullptr);
+}
+
 TEST(UnitRule, AUnitIsMatchedByAnyOfItsNames) {
   config::Host identity;
   identity.units.resize(1);
@@ -111,7 +130,7 @@ TEST(UnitRule, AUnitIsMatchedByAnyOfItsNames) {
   EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), &identity.units[0]);
   EXPECT_EQ(find_rule(identity, aliases, "mysql.service"), &identity.units[0]);
   EXPECT_EQ(find_rule(identity, aliases, "other.service"), nullptr);
-  EXPECT_TRUE(match_unit(identity, aliases, "/system.slice/mariadb.service"));
+  EXPECT_TRUE(match_unit(identity, view_with(aliases), "/system.slice/mariadb.service"));
   learn_aliases(aliases, facts_of("mariadb.service", {"mariadb.service"}));
   EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), nullptr) << "the alias was removed";
 }

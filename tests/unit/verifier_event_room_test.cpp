@@ -26,6 +26,22 @@ TEST(EventRoom, AFloodOfOneLeavesRoomForOthers) {
   EXPECT_TRUE(room.take(Owner::workload(100)));
 }
 
+TEST(EventRoom, SamplesTakeNoPlaceOfARefusal) {
+  EventRoom room;
+  std::size_t samples = 0;
+  for (int i = 0; i < 10'000; i++) {
+    samples += room.take_sample() ? 1U : 0U;
+  }
+  EXPECT_EQ(samples, EventRoom::kSamples);
+  std::size_t taken = 0;
+  for (policy::Number owner = 16; owner < 10'016; owner++) {
+    taken += room.take(Owner::workload(owner)) ? 1U : 0U;
+  }
+  EXPECT_EQ(taken, EventRoom::kEvents);
+  room.clear();
+  EXPECT_TRUE(room.take_sample());
+}
+
 TEST(EventRoom, IsBoundedHoweverManyTheyAre) {
   EventRoom room;
   std::size_t taken = 0;

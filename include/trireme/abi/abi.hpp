@@ -105,7 +105,7 @@ enum FlowBit : std::uint32_t {
   kAuthorized = 1U << 0U,  // evaluated and allowed; an end is a workload
   kExempt = 1U << 1U,      // evaluated; no end is a workload
   kAudited = 1U << 2U,     // denied by policy, and passed in audit mode
-  kLogged = 1U << 3U,      // its log line is written
+  kLogged = 1U << 3U,      // its log line is written, or it is allowed and was seen as a sample
   kToken = 1U << 4U,    // its ends exchange tokens: until it is authorized, its packets go to the
                         // verifier
   kRenewal = 1U << 5U,  // UDP: the remote host does not know it; the next datagram goes to the

@@ -98,11 +98,12 @@ struct trireme_births {
 #define TRIREME_CANARY_WITHOUT_STAMP 4
 
 /* Why packets were refused; indices of the map `refusals`. The order matters: audit mode lets pass
- * what is refused for a reason from TRIREME_REFUSED_UNSTAMPED on, and never the two before it.
+ * what is refused for a reason from TRIREME_REFUSED_UNSTAMPED on, and never the ones before it.
  * TRIREME_AUDITED counts what it let pass. */
 enum trireme_refusal {
   TRIREME_REFUSED_QUARANTINE_IN,
   TRIREME_REFUSED_QUARANTINE_OUT,
+  TRIREME_REFUSED_ENDED, /* the socket is one of a workload whose cgroup was removed */
   TRIREME_REFUSED_UNSTAMPED,
   TRIREME_REFUSED_POLICY,
   TRIREME_REFUSED_PROTOCOL,
@@ -114,9 +115,12 @@ enum trireme_refusal {
 
 /* A refused packet (in audit mode: one that would have been refused), with the addresses and ports
  * of its headers. Reported once in 5 seconds for the same numbers, destination port, protocol and
- * reason. If the ports show that the packet is an answer, source and destination are swapped. */
+ * reason, and the same cgroup if the socket is in quarantine or its workload has ended. If the
+ * ports show that the packet is an answer, source and destination are swapped. */
 struct trireme_refused {
-  __u32 from; /* numbers; TRIREME_NOBODY where unknown */
+  __u64 cgroup; /* the one by which the socket at which the packet was refused has its number; 0:
+                 * the socket is no workload's */
+  __u32 from;   /* numbers; TRIREME_NOBODY where unknown */
   __u32 to;
   __u8 source[16]; /* IPv4 as ::ffff:a.b.c.d */
   __u8 destination[16];

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
 
 namespace trireme {
@@ -26,5 +27,10 @@ namespace trireme {
 /// An existing file or symbolic link is an error and is not changed.
 [[nodiscard]] Status write_new_file(const std::string& path, std::string_view content,
                                     unsigned mode);
+
+/// write_new_file() that leaves the file open for writing. A caller that goes on with the file, to
+/// sync it for example, then needs no second look-up of its name.
+[[nodiscard]] Result<Fd> create_file(const std::string& path, std::string_view content,
+                                     unsigned mode);
 
 }  // namespace trireme

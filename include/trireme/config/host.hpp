@@ -2,8 +2,13 @@
 // identity.toml and identity.d: the identity of this host, and what becomes a workload.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -53,16 +58,23 @@ struct TrustSettings {
   std::vector<std::string> ca, revoked;
 };
 
+/// Capabilities that let a workload bypass its own policy. Only these can be acknowledged.
+inline constexpr std::array<std::string_view, 5> kCapabilities = {
+    "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_SYS_MODULE"};
+
 struct Host {
   std::string name;
   policy::LabelSet labels;  // added to every workload of this host
   std::vector<policy::Prefix> peers;
   std::vector<policy::Prefix> nat;  // peers whose addresses are translated by a third machine
+  std::set<std::string, std::less<>> acknowledge;  // of kCapabilities: no warnings about these
   TrustSettings trust;
   DockerSettings docker;
   std::vector<UnitRule> units;
   std::vector<LaunchGrant> launches;
   std::optional<policy::SocketAddress> metrics_listen;  // nullopt: off
+  /// Like Policy::digest, over identity.toml and identity.d. The contents of keys do not count.
+  std::array<std::uint8_t, 32> digest{};
 };
 
 }  // namespace trireme::config

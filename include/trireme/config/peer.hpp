@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Endpoints and ports of a flow in the notation of users: in [[test]] and `trirectl policy
-// explain`.
+// Endpoints of a flow as [[test]] entries write them. policy::parse_ends() reads those of `trirectl
+// policy explain`.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "trireme/policy/evaluate.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::config {
 
@@ -17,9 +18,6 @@ namespace trireme::config {
 /// endpoint without labels, in @world).
 [[nodiscard]] Result<policy::TestPeer> parse_test_peer(std::string_view text,
                                                        const policy::Policy& policy);
-
-/// Parses "tcp/5432", "udp/8000-8010", "tcp", "icmp".
-[[nodiscard]] Result<policy::PortRange> parse_port_range(std::string_view text);
 
 /// The inverse of parse_test_peer(): "app=web,env=prod", "@corp-dns", "192.0.2.1".
 [[nodiscard]] std::string text(const policy::Policy& policy, const policy::TestPeer& peer);
@@ -32,9 +30,9 @@ struct Ends {
 
 /// The endpoints for which evaluate() must be asked to cover `peer`. Usually one. For a network,
 /// these are its policy::samples() (as @world, because processes of @host have other addresses),
-/// and one endpoint for each distinct set of networks that its DNS names belong to. `peer` must
-/// outlive the result.
-[[nodiscard]] Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer,
-                             std::uint64_t workload);
+/// and one endpoint for each distinct set of networks that its DNS names belong to. `names`: of
+/// `policy`; building it costs more than a call. `peer` must outlive the result.
+[[nodiscard]] Ends endpoints(const policy::Policy& policy, const policy::NameIndex& names,
+                             const policy::TestPeer& peer, std::uint64_t workload);
 
 }  // namespace trireme::config

@@ -24,6 +24,8 @@ class Sandbox {
   [[nodiscard]] std::string hides(const std::string& path) const;
   /// Whether the daemon has a capability that lets it read files regardless of their modes.
   [[nodiscard]] bool ignores_modes() const { return ignores_modes_; }
+  /// The directory that the daemon reads: --config-dir in ExecStart=, else /etc/trireme.
+  [[nodiscard]] const std::string& config_dir() const { return config_dir_; }
 
  private:
   struct Hidden {
@@ -35,6 +37,7 @@ class Sandbox {
   void finish();
   [[nodiscard]] std::string hides_exactly(const std::string& path) const;
 
+  std::string config_dir_ = TRIREME_SYSCONFDIR;
   std::string protect_home_ = "no";
   std::string private_tmp_ = "no";
   std::optional<std::string> capabilities_;

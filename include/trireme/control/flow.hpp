@@ -33,11 +33,13 @@ void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
 /// The JSON form of a flow, as methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
 /// Reads a flow back for suggestions and graphs, with the "count" of a summary line if there is
-/// one. Returns nullopt if a rule could not change the flow: one endpoint is quarantined, the
-/// handshake failed for a reason other than policy, or the protocol or an address is not known
-/// here.
+/// one. Returns nullopt if a rule could not change the flow: one endpoint is quarantined or has
+/// ended, the handshake failed for a reason other than policy, or the protocol or an address is not
+/// known here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
 
+/// Equal for flows that are one kind: those that are counted together.
+[[nodiscard]] std::string flow_key(const Flow& flow);
 /// The owner whose share of the log and of memory the flow uses: "host NAME" (the remote host that
 /// vouches for the source), "workload NAME", "address ADDRESS" (IPv6: its /64), an entity such as
 /// "@host", or "workloads in quarantine".
@@ -47,21 +49,26 @@ void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
 class FlowFilter {
  public:
   FlowFilter() = default;
-  /// Reads {"verdict": ["deny"], "from": [END], "to": [END], "with": [END],
+  /// Reads {"verdict": ["deny"], "from": [MATCH], "to": [MATCH], "with": [MATCH],
   /// "port": ["tcp/80", "8000-8010"], "protocol": ["udp"], "since": SECONDS}; each key is optional,
-  /// and a single string is accepted in place of a list. END is a workload's name (a trailing '*'
-  /// matches any suffix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a network
-  /// of `policy`, an address or a CIDR. "with" matches either endpoint. "since" is the greatest age
-  /// of a flow. Errors: a value that cannot be parsed, an unknown network.
+  /// and a single string is accepted in place of a list. MATCH is a workload's name (a trailing '*'
+  /// matches a prefix), a selector with an operator ("app=web,env in (a, b)", "app=*"; a single
+  /// word is a workload's name), @host, @world, @NAME of a network of `policy`, an address or a
+  /// CIDR. "with" matches either endpoint. "since" is the greatest age of a flow. Errors (usage): a
+  /// value that cannot be parsed, an unknown network.
   [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params,
                                                 const policy::Policy& policy);
   [[nodiscard]] bool matches(const Flow& flow) const;
+  /// The time of the oldest flow that can match.
+  [[nodiscard]] std::chrono::system_clock::time_point since() const {
+    return since_ ? std::chrono::system_clock::now() - *since_
+                  : std::chrono::system_clock::time_point::min();
+  }
 
  private:
   using EndTest = std::function<bool(const FlowEnd&)>;
   [[nodiscard]] static Result<EndTest> parse_end(const std::string& text,
                                                  const policy::Policy& policy);
-  [[nodiscard]] static Result<policy::PortRange> parse_ports(const std::string& text);
 
   std::vector<policy::Verdict> verdicts_;
   std::vector<EndTest> from_, to_, with_;
@@ -70,8 +77,9 @@ class FlowFilter {
   std::optional<std::chrono::seconds> since_;
 };
 
-/// Identical flows counted together: same verdict, labels (or addresses, for endpoints without
-/// labels) on both sides, protocol, port, rule, reason and cause.
+/// Identical flows counted together: same verdict, labels on both sides (names, for workloads
+/// without labels of their own; addresses, for other endpoints), protocol, port, rule, reason and
+/// cause.
 struct FlowTally {
   Flow last;                                    // the newest one
   std::chrono::system_clock::time_point first;  // time of the oldest one

@@ -3,8 +3,9 @@
 // sd_event loop.
 //
 // A request is {"method": "...", "params": {...}}. Its answer is {"result": ...} or {"error":
-// {"message": "...", "hint": "..."}}; a streaming method sends any number of {"event": ...} lines
-// before. A connection has one request in progress at a time; further lines wait.
+// {"message": "...", "hint": "...", "kind": "usage"}}; "kind" is there only if a value that the
+// user chose is invalid. A streaming method sends any number of {"event": ...} lines before. A
+// connection has one request in progress at a time; further lines wait.
 #pragma once
 
 #include <sys/types.h>

@@ -47,7 +47,8 @@ struct NamedAddress {
 void write_named(kernel::NftBatch& batch, const std::vector<NamedAddress>& addresses);
 void remove_named(kernel::NftBatch& batch, const std::vector<policy::Address>& addresses);
 void flush_named(kernel::NftBatch& batch);
-/// True if answers of name servers are read: `policy` has networks with DNS names.
+/// True if answers of name servers are read: `policy` has networks with DNS names, or is in audit
+/// mode, in which the names of destinations are wanted for suggestions.
 [[nodiscard]] bool reads_answers(const policy::Policy& policy);
 void write_answers(kernel::NftBatch& batch, const policy::Policy& policy);
 

@@ -55,10 +55,14 @@ struct Sets {
   kernel::NftSet selves;                   // number . number, an equal pair for every workload
   /// source . destination . protocol . port, for 5 s: each refusal is logged once in that time.
   kernel::NftSet refused;
+  /// Label . protocol . port of allowed flows, for 60 s.
+  kernel::NftSet sampled;
+  /// Owners of the reports of the two sets above, each with a limit: see within_share().
+  kernel::NftSet refused_shares, sampled_shares;
   /// source . port . destination . port of workloads' proved UDP flows; added by rules.
   kernel::NftSet clients4, clients6;
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 38> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 41> all() const;
 };
 
 [[nodiscard]] const Sets& sets();

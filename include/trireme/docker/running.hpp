@@ -9,15 +9,17 @@
 #include <string_view>
 #include <vector>
 
-#include "trireme/config/host.hpp"
+#include "trireme/config/container_labels.hpp"
 
 namespace trireme::docker {
 
 struct RunningContainer {
+  std::string id;
   std::string name;
   std::uint32_t pid = 0;
-  std::string cgroup;               // path of its own cgroup v2 cgroup; empty if it has none
-  Result<policy::LabelSet> labels;  // its identity, or why its labels cannot be one
+  std::string cgroup;        // path of its own cgroup v2 cgroup; empty if it has none
+  config::RawLabels labels;  // the image's included
+  config::RawLabels image_labels;
 };
 
 /// A container's cgroup that no engine reported.
@@ -48,6 +50,8 @@ struct ConfiguredEngines {
                                                    const std::vector<std::string>& cgroups,
                                                    std::chrono::milliseconds patience);
 
+/// The container's id in the name of its cgroup directory; empty if it is of no container.
+[[nodiscard]] std::string container_id(std::string_view name);
 /// True if a cgroup directory with this name belongs to a container.
 [[nodiscard]] bool is_container_cgroup(std::string_view name);
 

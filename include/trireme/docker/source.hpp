@@ -33,6 +33,9 @@
 //
 // Failed operations are retried, and the container stays quarantined meanwhile. What is enforced
 // stays enforced while Docker is unavailable. A failure of one container affects no other.
+//
+// With containers = "none", containers are followed only while an operator's order (Registry::
+// hold()) is for one, so that it is quarantined when it starts again.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +48,7 @@
 #include <vector>
 
 #include "trireme/base/event.hpp"
+#include "trireme/config/container_labels.hpp"
 #include "trireme/workload/cgroup_events.hpp"
 #include "trireme/workload/source.hpp"
 
@@ -57,6 +61,18 @@ struct Event;
 /// By socket: the prefixes and addresses at which containers of that engine can be reached.
 using DeclaredNetworks = std::map<std::string, std::vector<policy::Prefix>>;
 
+/// A running container, workload or not.
+struct KnownContainer {
+  std::string id;
+  std::string name;
+  std::string cgroup;  // empty if it has none of its own
+  /// Its network namespace; null: the daemon's own, or not known yet (see `is_placed`).
+  std::shared_ptr<const kernel::Netns> network;
+  bool is_placed = false;
+  std::optional<config::RawLabels> labels;        // the image's included; nullopt: not known
+  std::optional<config::RawLabels> image_labels;  // nullopt: not known
+};
+
 class Source final : public workload::Source {
  public:
   /// Connects at the first configure(). All references must outlive this object.
@@ -67,31 +83,41 @@ class Source final : public workload::Source {
   Source& operator=(const Source&) = delete;
 
   void configure(std::shared_ptr<const config::Host> host) override;
-  /// Accepts docker-ID.scope and libpod-ID.scope anywhere in the tree, and a directory named ID or
-  /// libpod-ID below parents that are known to contain containers.
+  /// Accepts docker-ID.scope and libpod-ID.scope anywhere in the tree, and a directory named ID
+  /// or libpod-ID below parents that are known to contain containers.
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
-  /// Restores what the previous daemon stored. The value is used for each engine until that engine
-  /// has reported all its networks.
+  /// Restores what the previous daemon stored. The value is used for each engine until that
+  /// engine has reported all its networks.
   void set_declared(DeclaredNetworks networks) { declared_ = std::move(networks); }
   /// Called when the result changes: the prefixes of the bridge networks that containers under
   /// policy are attached to, and the addresses that their engines assigned. All of it comes from
   /// the engines, nothing from inside a container's network namespace, which the container may
   /// control.
   std::function<void(const DeclaredNetworks&)> on_declared;
+  /// The addresses that its engine has assigned to a running container; empty if it has reported
+  /// none.
+  [[nodiscard]] std::vector<policy::Address> addresses_of(const std::string& container_id) const;
   /// For each engine "Docker 20.10.24, cgroup driver systemd, 12 containers", or why it is not
   /// connected; then the number of containers that are left alone.
   [[nodiscard]] std::string status() const override;
+  /// The running containers, also those that are no workloads. Empty with containers = "none".
+  [[nodiscard]] std::vector<KnownContainer> known() const;
 
  private:
   struct Container;
   struct Image;
   struct Engine;
-  /// The network namespace of the first entry of Container::places; the expected one if there is no
-  /// entry yet. `ours` is the daemon's own.
+  /// The network namespace of the first entry of Container::places; the expected one if there is
+  /// no entry yet. `ours` is the daemon's own.
   enum class Network : std::uint8_t { ours, other, unknown };
 
   [[nodiscard]] const config::DockerSettings& settings() const { return host_->docker; }
+  /// False with containers = "none".
+  [[nodiscard]] bool makes_workloads() const;
+  /// True if containers need not be followed: none can be a workload, and no operator's order is
+  /// for a container.
+  [[nodiscard]] bool is_off() const;
   [[nodiscard]] std::string container_of(const std::string& path) const;
   Container& entry(const std::string& id);
   [[nodiscard]] std::vector<Container*> all() const;
@@ -129,12 +155,13 @@ class Source final : public workload::Source {
   // Decides what to do with a container from what is known about it.
   static void complain(Container& container, const std::string& problem);
   void decide(Container& container);
+  void decide_by_order(Container& container);
   void decide_by_labels(Container& container, Network network);
   void enforce(Container& container, const policy::LabelSet& labels);
   void list_unprotected(Container& container, const workload::Description& description);
   void wait(Container& container, const std::string& reason);
   void quarantine(Container& container, const std::string& reason);
-  void leave(Container& container);
+  bool leave(Container& container);
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
   [[nodiscard]] static const Image* image_of(const Container& container);
   [[nodiscard]] std::string lost_labels(const Container& container) const;

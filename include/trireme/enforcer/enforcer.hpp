@@ -14,11 +14,13 @@
 #include <utility>
 
 #include "trireme/datapath/table.hpp"
+#include "trireme/enforcer/seen_names.hpp"
 #include "trireme/handshake/flow_key.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/kernel/nft_watch.hpp"
+#include "trireme/kernel/packet_log.hpp"
 #include "trireme/kernel/sockets.hpp"
 #include "trireme/names/answer.hpp"
 #include "trireme/policy/compile.hpp"
@@ -46,6 +48,8 @@ struct Common {
   std::function<void(std::uint32_t point, policy::Number, bool is_last)> on_leave = {};
   /// Proved UDP flows at an enforcement point whose client is a workload there.
   std::function<std::vector<handshake::FlowKey>(std::uint32_t)> clients = {};
+  /// Whether the ends of a TCP connection have proved their labels, as far as the verifier knows.
+  std::function<bool(const handshake::FlowKey&)> is_proved = {};
   /// Called with all DNS names of an address at an enforcement point whenever they change.
   std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named =
       {};
@@ -87,15 +91,18 @@ class Enforcer final : public workload::Enforcement {
   /// connections that the gate would block. Returns the number of flows whose verdict was cleared.
   /// Call it after apply(), and again shortly after: a packet that was judged by the old policy may
   /// have marked its flow in between.
-  [[nodiscard]] Result<std::size_t> revoke();
+  /// Connections on `lo` are closed only if `closes`; the gate refuses their packets in any case.
+  [[nodiscard]] Result<std::size_t> revoke(bool closes = true);
   /// The numbers in the labels of all conntrack entries, including those of remote identities.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 
   /// Re-evaluates the flows that cgroups had before they were enrolled, for all enrolled since the
   /// last call. The conntrack entries of their sockets lose their verdict bits (TCP) or are removed
-  /// (UDP), so that the next packet is judged. The daemon calls this at the end of each loop
-  /// iteration. Returns the number of flows.
-  [[nodiscard]] Result<std::size_t> reevaluate_new();
+  /// (UDP), so that the next packet is judged. The same for cgroups that are no workloads any more;
+  /// those of their flows in which they have proved labels end. The daemon calls this at the end of
+  /// each loop iteration. Returns the number of flows. `closes` as in revoke(); if false, call
+  /// revoke() later.
+  [[nodiscard]] Result<std::size_t> reevaluate_new(bool closes = true);
 
   /// Rewrites everything, as start() does, after another program changed the table.
   [[nodiscard]] Status repair() { return start(); }
@@ -125,15 +132,22 @@ class Enforcer final : public workload::Enforcement {
                                                  std::uint32_t priority);
   /// Adds the addresses to their networks, in one transaction. On error they may not be in force.
   [[nodiscard]] Status learn(const std::vector<names::Answer>& answers);
+  /// In audit mode, remembers the names that the policy does not have, for names() alone: what the
+  /// workload that sent the query connects to is then shown, and suggested, by name. `protocol`,
+  /// `ends` and `priority` as for doubt().
+  void observe(const std::vector<names::Answer>& answers, std::uint8_t protocol,
+               const wire::Ends& ends, std::uint32_t priority);
   /// Removes addresses whose TTL has expired and that no authorized flow uses. Call it every
   /// kNamesRound.
   [[nodiscard]] Status end_names();
   static constexpr std::chrono::seconds kNamesRound{15};
   /// Networks (indices into Policy::networks) that an address is in by DNS name; names() returns
-  /// the names, addresses() the addresses of a name, named() the number of such addresses.
+  /// the names, or one that only `asker` was told, all_names() those of every such address, named()
+  /// the number of such addresses.
   [[nodiscard]] std::vector<std::size_t> named_networks(const policy::Address& address) const;
-  [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
-  [[nodiscard]] std::vector<policy::Address> addresses(const std::string& name) const;
+  [[nodiscard]] std::vector<std::string> names(const policy::Address& address,
+                                               policy::Number asker) const;
+  [[nodiscard]] std::map<policy::Address, std::vector<std::string>> all_names() const;
   [[nodiscard]] std::size_t named() const;
 
   /// Keys of the set `refused`, for the flow log; empty if the set cannot be read.
@@ -148,6 +162,7 @@ class Enforcer final : public workload::Enforcement {
   /// The conntrack entry of a packet with this tuple, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol,
                                                              const kernel::FlowTuple& tuple);
+  [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(const kernel::LoggedPacket& packet);
   /// TCP connections of all processes in this network namespace, including closed ones that the
   /// kernel still keeps (such as TIME_WAIT).
   [[nodiscard]] Result<std::vector<kernel::InetSocket>> connections() {
@@ -157,8 +172,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
   /// True if no cgroup is enrolled or quarantined here.
   [[nodiscard]] bool empty() const { return members_.empty(); }
-  /// Removes the table and the verdicts of flows, so that everything passes. For a network
-  /// namespace that has no workloads left.
+  /// Removes the table and the verdicts of flows, so that everything passes, and closes the
+  /// connections in which labels were proved. For a network namespace that has no workloads left.
   [[nodiscard]] Status remove();
   /// Forgets everything enrolled. The table in the kernel stays and is not written again.
   void abandon();
@@ -173,6 +188,7 @@ class Enforcer final : public workload::Enforcement {
     policy::Number number = 0;               // abi::kQuarantine or a workload's
     bool is_owner = false;                   // owns all sockets here that no other member owns
     std::vector<std::uint64_t> former = {};  // as in CgroupRef
+    bool may_have_old_flows = false;         // in quarantine: begun before it, so not judged since
   };
 
   /// What a cgroup was here before a change.
@@ -195,6 +211,9 @@ class Enforcer final : public workload::Enforcement {
   void begin_exchange();
   Status end_exchange();
   void note_old_flows(const workload::CgroupRef& cgroup);
+  [[nodiscard]] bool may_have_sockets(const workload::CgroupRef& cgroup) const;
+  [[nodiscard]] std::unordered_set<std::uint64_t> with_descendants(
+      std::vector<std::string> paths) const;
   void remember(std::uint64_t cgroup_id, Member member);
   void note_owner(const workload::CgroupRef& cgroup);
   void join_sets(Change& change, const workload::CgroupRef& cgroup, policy::Number number);
@@ -205,6 +224,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] bool is_local(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] Result<std::size_t> end_connections();
+  [[nodiscard]] bool is_proved(const kernel::InetSocket& socket) const;
+  [[nodiscard]] Status end_proved(const std::unordered_set<std::uint64_t>* cgroups);
   [[nodiscard]] Status take_back(const kernel::TrackedFlow& flow);
   [[nodiscard]] Status check_level(const workload::CgroupRef& cgroup) const;
   [[nodiscard]] bool knows(policy::Number number) const;
@@ -229,11 +250,13 @@ class Enforcer final : public workload::Enforcement {
   std::uint32_t written_depth_ = 0;
   std::vector<policy::Prefix> speakers_;
   std::vector<std::string> with_old_flows_;  // cgroup paths, for reevaluate_new()
+  std::vector<std::string> released_;        // the same: of cgroups that are no workloads any more
   bool all_with_old_flows_ = false;          // reevaluate_new() takes all flows: the owner is new
   bool unowned_ = false;                     // CgroupRef::unowned of the first cgroup enrolled here
   bool live_ = false;
   bool behind_ = false;
   bool has_answers_hook_ = false;  // in the table as last written
+  SeenNames seen_names_;
 };
 
 struct Flushed {

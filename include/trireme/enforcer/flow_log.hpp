@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns what the kernel logs about refused, audited and logged flows into policy::Flow records for
-// `trirectl flows`.
+// Turns what the kernel logs about refused, audited, logged and sampled flows into policy::Flow
+// records for `trirectl flows`.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <map>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "trireme/enforcer/enforcer.hpp"
+#include "trireme/enforcer/refused_ends.hpp"
 #include "trireme/gate/gate.hpp"
 #include "trireme/kernel/packet_log.hpp"
 #include "trireme/policy/flow.hpp"
@@ -22,10 +22,11 @@
 namespace trireme::enforcer {
 
 /// Describes an endpoint that is not a workload, at this enforcement point: the networks that its
-/// address is in, by CIDR and by the DNS names that the address is known to have.
+/// address is in, by CIDR and by the DNS names that the address is known to have. `other` is the
+/// number of the flow's other endpoint.
 [[nodiscard]] policy::FlowEnd end_without_labels(policy::Number number,
                                                  const policy::Address& address,
-                                                 const Enforcer& enforcer);
+                                                 policy::Number other, const Enforcer& enforcer);
 
 class FlowLog {
  public:
@@ -39,35 +40,36 @@ class FlowLog {
   /// Converts a refusal that the gate reported at a socket of this enforcement point.
   [[nodiscard]] policy::Flow tell(const gate::Refused& refused, const workload::Registry& registry,
                                   const Enforcer& enforcer) const;
-  /// True if the rules here refused the same a moment ago and read() has returned it.
-  [[nodiscard]] bool has_reported(const gate::Refused& refused) const;
   /// Remembers the name and labels of a workload that has ended, for packets of it that the kernel
-  /// has logged and read() has not read yet.
+  /// has logged and read() has not read yet, and for its sockets that other processes still have.
   void remember_ended(const workload::Workload& workload);
   [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
 
  private:
-  using RefusedKey = std::tuple<policy::Number, policy::Number, std::uint8_t, std::uint16_t>;
-  using RefusedEnds = std::unordered_multimap<std::uint32_t, RefusedKey>;  // by protocol and port
   using Clock = std::chrono::steady_clock;
 
   explicit FlowLog(kernel::PacketLog packets) : packets_(std::move(packets)) {}
-  /// The workload that last had a number.
   struct Ended {
+    policy::Number number = 0;
+    std::uint64_t cgroup = 0;
     std::string name;
     policy::LabelSet labels;
   };
 
   [[nodiscard]] policy::FlowEnd describe(policy::Number number, const policy::Address& address,
-                                         const workload::Registry& registry,
+                                         policy::Number other, const workload::Registry& registry,
                                          const Enforcer& enforcer) const;
+  void name_owner(policy::FlowEnd& end, std::uint64_t cgroup,
+                  const workload::Registry& registry) const;
   RefusedEnds refused(Enforcer& enforcer);
-  std::optional<RefusedKey> take_ends(const kernel::LoggedPacket& packet, RefusedEnds& refused);
+  std::optional<RefusedKey> take_ends(const kernel::LoggedPacket& packet, RefusedEnds& refused,
+                                      const workload::Registry& registry, const Enforcer& enforcer);
 
   kernel::PacketLog packets_;
   std::map<RefusedKey, Clock::time_point> reported_;
-  std::map<policy::Number, Ended> ended_;
-  std::deque<policy::Number> ended_order_;  // oldest first
+  std::list<Ended> ended_;  // oldest first
+  std::unordered_map<policy::Number, std::list<Ended>::const_iterator> ended_by_number_;
+  std::unordered_map<std::uint64_t, std::list<Ended>::const_iterator> ended_by_cgroup_;
 };
 
 }  // namespace trireme::enforcer

@@ -33,6 +33,7 @@ inline constexpr std::size_t kCanaryWithoutStamp = TRIREME_CANARY_WITHOUT_STAMP;
 struct Refusals {
   std::uint64_t quarantine_in = 0;
   std::uint64_t quarantine_out = 0;
+  std::uint64_t ended = 0;      // to or from a socket of a workload that has ended
   std::uint64_t unstamped = 0;  // to a workload, from a socket outside this cgroup tree
   std::uint64_t policy = 0;
   std::uint64_t protocol = 0;    // not TCP, UDP or ICMP; or multicast on a device other than lo
@@ -41,9 +42,10 @@ struct Refusals {
   std::uint64_t audited = 0;     // would have been refused, but passed in audit mode
 
   /// The counts of refused packets, with the reason words of status and metrics.
-  [[nodiscard]] std::array<std::pair<const char*, std::uint64_t>, 7> by_reason() const {
+  [[nodiscard]] std::array<std::pair<const char*, std::uint64_t>, 8> by_reason() const {
     return {{{"quarantined_destination", quarantine_in},
              {"quarantined_source", quarantine_out},
+             {"ended", ended},
              {"unstamped", unstamped},
              {"policy", policy},
              {"protocol", protocol},
@@ -57,6 +59,7 @@ struct Refused {
   enum class Reason : std::uint8_t {
     quarantine_in,
     quarantine_out,
+    ended,
     unstamped,
     policy,
     protocol,
@@ -64,10 +67,12 @@ struct Refused {
     group
   };  // as in Refusals
   Reason reason = Reason::policy;
-  policy::Number from = 0;  // of a workload, abi::kQuarantine, 1: @host, 0: unknown
+  policy::Number from = 0;  // of a workload, abi::kQuarantine, abi::kEnded, 1: @host, 0: unknown
   policy::Number to = 0;
   policy::Address source;
   policy::Address destination;
+  /// Id of the workload's cgroup whose socket refused the packet; 0: the socket is no workload's.
+  std::uint64_t cgroup = 0;
   std::uint8_t protocol = 0;
   std::uint16_t port = 0;  // of the destination, host byte order; 0 if the protocol has none
   bool audited = false;    // audit mode let it pass

@@ -31,7 +31,7 @@ namespace trireme::handshake {
 
 struct Proved;
 
-/// An event for the operator: a refusal, or an allowed flow whose rule has `log = true`.
+/// An event for the operator: a refusal, an allowed flow whose rule has `log = true`, or a sample.
 struct Event {
   policy::Verdict verdict = policy::Verdict::deny;
   Reason reason = Reason::none;
@@ -44,9 +44,16 @@ struct Event {
   /// The identity of `local`, which may have ended since. Null: look `local` up in the registry.
   std::shared_ptr<const LocalIdentity> self;
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or labels that are not trusted
+  policy::Number near = 0;  // the number of the other workload, if that is on this host too
   /// The event is not about a flow: the peer's host has a different policy, as `detail` says.
   bool is_other_policy = false;
+  /// Not 0: the event is a sample, an allowed flow that no rule logs. Equal for flows of one kind:
+  /// the same ends, protocol and port.
+  std::uint64_t sample = 0;
 };
+
+/// Whose share of events it uses: the workload or the remote host that began the flow.
+[[nodiscard]] Owner owner_of(const Event& event);
 
 /// Bounded resources that are shared between owners.
 enum class Bounded : std::uint8_t {
@@ -132,8 +139,10 @@ class Engine {
   /// complete. If the engine stops now, the answer arrives at the next engine, and the connection
   /// fails.
   [[nodiscard]] bool awaits_proof(std::chrono::milliseconds now) const;
-  /// Called for each event, from handle() and tick().
+  /// Called for each event that is no sample, from handle() and tick().
   std::function<void(Event&&)> on_event;
+  /// Called for the samples that SampleLimiter admits, from handle() and tick().
+  std::function<void(Event&&)> on_sample;
 
   [[nodiscard]] const EngineStatistics& statistics() const;
 

@@ -12,6 +12,7 @@
 
 #include "trireme/handshake/flow_key.hpp"
 #include "trireme/handshake/owner.hpp"
+#include "trireme/handshake/peer_health.hpp"
 #include "trireme/handshake/rendezvous.hpp"
 
 namespace trireme::handshake {
@@ -78,6 +79,7 @@ struct Proved {
   /// Flows between two workloads of this host that are being set up: TCP, and UDP.
   Rendezvous requests;
   Rendezvous first_datagrams;
+  PeerHealth peers;
 };
 
 }  // namespace trireme::handshake

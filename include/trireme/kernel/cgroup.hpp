@@ -36,6 +36,10 @@ class CgroupTree {
   [[nodiscard]] Result<std::uint64_t> id(const std::string& path) const;
   /// Names of the cgroups directly below `path`.
   [[nodiscard]] std::vector<std::string> children(const std::string& path) const;
+  /// The paths of all cgroups below the root, parents before children, down to level kDeepest: any
+  /// user who manages cgroups of its own could otherwise nest them without end.
+  [[nodiscard]] std::vector<std::string> all() const;
+  static constexpr std::uint32_t kDeepest = 24;  // as far as the gate searches for a number
   /// Creates the cgroup and its missing parents. An existing one is no error.
   [[nodiscard]] Status create(const std::string& path) const;
   /// Removes an empty cgroup. One that is already gone is no error.

@@ -52,6 +52,9 @@ class Conntrack {
   /// there is none. Errors: any other failure.
   [[nodiscard]] Result<bool> find(std::uint8_t protocol, const FlowTuple& original,
                                   TrackedFlow& found);
+  /// The same for what identifies `wanted` to the kernel: its original direction, and for ICMP its
+  /// type, code and id.
+  [[nodiscard]] Result<bool> find(const TrackedFlow& wanted, TrackedFlow& found);
   /// Clears these bits of the first label word. A missing entry is no error.
   [[nodiscard]] Status clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
     return write_label_bits(flow, bits, 0);

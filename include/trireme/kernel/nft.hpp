@@ -153,6 +153,13 @@ class NftRule {
   NftRule& at_most(std::uint32_t reg, const NftBytes& value);
   NftRule& in(const std::string& set, std::uint32_t reg);
   NftRule& not_in(const std::string& set, std::uint32_t reg);
+  /// Ends the rule for packets beyond `rate` a second, after a burst of `burst`, with the same key.
+  /// One counter for all processors in each element of a dynamic set (NftSet::dynamic_timeout_ms).
+  /// A key that is not in the set is added, and removed once it was not used for the set's timeout.
+  /// Ends the rule for new keys if the set is full. The limit of an element is that of the rule
+  /// that added it.
+  NftRule& limit_each(const std::string& set, std::uint32_t reg, std::uint32_t rate,
+                      std::uint32_t burst);
   // Statements: change the packet, its conntrack entry or a set.
   NftRule& set_meta(std::uint32_t key, std::uint32_t reg);
   NftRule& set_ct(std::uint32_t key, std::uint32_t reg);

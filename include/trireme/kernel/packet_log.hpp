@@ -18,6 +18,10 @@ struct LoggedPacket {
   bool loopback = false;
   std::uint8_t protocol = 0;  // IANA number
   FlowTuple tuple;            // from the packet's headers; ports are 0 if the protocol has none
+  // ICMP and ICMPv6. `icmp_id` is that of an echo or another query, in host byte order.
+  std::uint8_t icmp_type = 0;
+  std::uint8_t icmp_code = 0;
+  std::uint16_t icmp_id = 0;
 };
 
 class PacketLog {

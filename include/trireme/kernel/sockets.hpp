@@ -57,6 +57,11 @@ class SocketTable {
   /// All TCP connections: no listeners, request sockets or TIME_WAIT sockets. A connection that its
   /// process has closed is listed until TCP has finished it, possibly without a cgroup.
   [[nodiscard]] Result<std::vector<InetSocket>> connections();
+  /// connections() without those that wait for the server's answer, and the TCP sockets that
+  /// listen.
+  [[nodiscard]] Result<std::vector<InetSocket>> connections_and_listeners();
+  /// All UDP sockets.
+  [[nodiscard]] Result<std::vector<InetSocket>> datagram_sockets();
   /// Aborts a connection (SOCK_DESTROY): its process gets ECONNABORTED, the other end a reset. One
   /// that no longer exists is no error. Errors: a kernel without CONFIG_INET_DIAG_DESTROY.
   [[nodiscard]] Status destroy(const InetSocket& connection);
@@ -67,6 +72,7 @@ class SocketTable {
  private:
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}
   Result<std::vector<InetSocket>> list(std::optional<std::uint64_t> cgroup_id);
+  Result<std::vector<InetSocket>> list_tcp(std::uint32_t states);
   Status query(std::uint8_t family, std::uint8_t protocol, std::optional<std::uint64_t> cgroup_id,
                std::vector<InetSocket>& sockets);
   Status read_list(nlmsghdr* request, std::uint8_t protocol, std::vector<InetSocket>& sockets);

@@ -15,6 +15,7 @@
 #include "trireme/kernel/conntrack_use.hpp"
 #include "trireme/kernel/netns.hpp"
 #include "trireme/kernel/queue_counters.hpp"
+#include "trireme/points/log_turns.hpp"
 #include "trireme/verifier/verifier.hpp"
 #include "trireme/workload/registry.hpp"
 
@@ -60,9 +61,10 @@ class Point {
   Point& operator=(const Point&) = delete;
 
   /// Opens what reports to the observers, in the present network namespace, which is the point's.
-  /// `on_addresses` is called when addresses of the daemon's own namespace have changed. Errors:
-  /// another program has the log group or a queue, no netlink socket, the event loop.
-  [[nodiscard]] Status watch(sd_event* loop, const Observers& observers,
+  /// All points read their logs in `turns`, which outlives them. `on_addresses` is called when
+  /// addresses of the daemon's own namespace have changed. Errors: another program has the log
+  /// group or a queue, no netlink socket, the event loop.
+  [[nodiscard]] Status watch(sd_event* loop, const Observers& observers, LogTurns& turns,
                              std::function<void()> on_addresses);
 
   /// Frees the point's queues, before the point is destroyed. A daemon that ends does not call it:
@@ -79,8 +81,6 @@ class Point {
 
   /// Remembers a workload that has ended for the packets that it still has in the log.
   void remember_ended(const workload::Workload& workload);
-  /// Whether the rules here have denied the same a moment ago, and it is in the flow log already.
-  [[nodiscard]] bool has_reported(const gate::Refused& refused) const;
   /// What the gate has refused at a socket of this point, as a flow.
   [[nodiscard]] policy::Flow describe(const gate::Refused& refused) const;
 
@@ -112,6 +112,7 @@ class Point {
         verifier::Verifier* verifier);
   [[nodiscard]] Status follow(sd_event* loop, std::function<void()> on_addresses);
   void read_log();
+  [[nodiscard]] std::string only_quarantined() const;
 
   handshake::PointId id_;
   std::shared_ptr<const kernel::Netns> network_;
@@ -121,6 +122,7 @@ class Point {
 
   // From watch() on.
   const Observers* observers_ = nullptr;
+  LogTurns* turns_ = nullptr;
   std::optional<enforcer::FlowLog> log_;
   std::unique_ptr<Drift> drift_;
   std::unique_ptr<AnswerWatch> answers_;
@@ -129,7 +131,6 @@ class Point {
   std::optional<kernel::ConntrackUse::Count> conntrack_;
   bool conntrack_full_ = false;
   event::Io logged_;
-  event::Timer rested_;
   event::Io addresses_changed_;
 };
 

@@ -61,7 +61,7 @@ class Points final : public workload::Enforcement {
 
   /// Enforcer::reevaluate_new() at every point. Returns the total, or the first error after all
   /// points were tried.
-  [[nodiscard]] Result<std::size_t> reevaluate_new();
+  [[nodiscard]] Result<std::size_t> reevaluate_new(bool closes);
   /// Numbers in the conntrack labels of any point.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
   /// All points, the host's first.
@@ -72,9 +72,8 @@ class Points final : public workload::Enforcement {
 
   /// Remembers a workload that has ended for the packets that it still has in the logs.
   void remember_ended(const workload::Workload& workload);
-  /// What the gate has refused, for the flow log; nullopt if rules have denied the same a moment
-  /// ago, and it is there already.
-  [[nodiscard]] std::optional<policy::Flow> describe(const gate::Refused& refused) const;
+  /// What the gate has refused, as a flow.
+  [[nodiscard]] policy::Flow describe(const gate::Refused& refused) const;
   /// Makes the repairs of tables that are due.
   void catch_up();
   /// Closes points of containers whose tables could not be repaired more than once, and calls
@@ -135,6 +134,7 @@ class Points final : public workload::Enforcement {
   std::shared_ptr<const policy::Policy> policy_;
   sd_event* loop_ = nullptr;
   std::optional<Observers> observers_;  // from watch() on
+  LogTurns log_turns_;
   std::unique_ptr<Point> host_;
   std::map<std::uint64_t, std::unique_ptr<Point>> points_;        // by inode of the namespace
   std::map<std::uint64_t, std::vector<Membership>> memberships_;  // by cgroup id

@@ -6,12 +6,14 @@
 #include <cstddef>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "trireme/policy/evaluate.hpp"
 #include "trireme/policy/names.hpp"
+#include "trireme/policy/published.hpp"
 
 namespace trireme::policy {
 
@@ -19,10 +21,11 @@ namespace trireme::policy {
 /// (@host, @world, a network).
 struct Party {
   Endpoint::Kind kind = Endpoint::Kind::workload;
-  LabelSet labels;                   // workloads only
-  std::optional<Address> address;    // host and world; absent if in no network
-  std::string text;                  // "app=web", "@host", "@corp-dns", "10.0.0.0/8"
-  std::vector<std::string> members;  // names of the workloads that exist now
+  LabelSet labels;                         // workloads only
+  std::optional<Address> address;          // host and world; absent if in no network
+  std::string text;                        // "app=web", "@host", "@corp-dns", "10.0.0.0/8"
+  std::vector<std::string> members;        // names of the workloads that exist now
+  std::set<PublishedPort> published = {};  // of these workloads
   std::string name = {};  // world: the DNS name of its address, as a policy writes it; may be empty
 
   /// `named`: indices of the policy's networks that contain `name`. Not owned: must outlive the

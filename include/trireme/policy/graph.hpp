@@ -22,7 +22,7 @@ struct GraphNode {
 
 struct GraphUse {
   PortRange ports;
-  Verdict verdict = Verdict::allow;
+  Verdict verdict = Verdict::allow;  // of the policy of the graph, whatever it was when seen
   std::uint64_t count = 0;
   std::string last;
 };
@@ -46,7 +46,8 @@ struct Graph {
 [[nodiscard]] Graph graph(const Policy& policy, std::vector<Party> present,
                           const std::vector<SeenFlow>& seen);
 
-/// For Graphviz. Bold lines were seen; red lines were denied, orange lines audited.
+/// For Graphviz. Bold lines were seen; the policy would deny those that are red, and audit those
+/// that are orange.
 [[nodiscard]] std::string dot(const Graph& graph);
 
 }  // namespace trireme::policy

@@ -26,18 +26,18 @@ struct Label {
   auto operator<=>(const Label&) const = default;
 };
 
-/// UTF-8 (RFC 3629) without control characters (C0, DEL, C1): safe in JSON, journals and terminals.
+/// UTF-8 (RFC 3629) without control characters (C0, DEL, C1). Characters that change the direction
+/// of text are accepted; whatever prints text for people replaces them (base/printable.hpp).
 [[nodiscard]] bool is_printable(std::string_view text);
 /// Checks a key that an operator wrote: letters, digits and `. _ - /`, a letter or digit at both
 /// ends, at most kMaxKeyBytes.
 [[nodiscard]] Status check_key(std::string_view key);
-/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or
-/// white space. May be empty.
+/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or a
+/// space. May be empty.
 [[nodiscard]] Status check_value(std::string_view value);
 /// Parses `key=value` that an operator wrote (check_key, check_value). A second '=' is an error; it
 /// never truncates the value.
 [[nodiscard]] Result<Label> parse_label(std::string_view text);
-
 /// An unordered set of labels with unique keys. Labels from Docker may contain any printable UTF-8,
 /// except '=' and spaces in keys.
 ///

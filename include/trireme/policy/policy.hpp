@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -59,6 +60,7 @@ struct Rule {
   std::vector<PortRange> ports;  // empty: every protocol and port
   bool log = false;
   Mode mode = Mode::enforce;
+  std::optional<std::chrono::sys_seconds> until = {};  // absent: forever; see expiry.hpp
   SourceLocation where;
 
   /// "allow 'web to db' (policy.toml:12:1)", for the log and explanations.

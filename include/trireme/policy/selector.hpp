@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by
-// commas (AND); a value `v*` matches a prefix; the selector `*` matches every workload.
+// Label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by commas (AND);
+// a value `v*` matches a prefix; the selector `*` matches every workload. They are like those of
+// Kubernetes, which have no `v*` and `*`, but `>` and `<`. trireme-policy.toml(5) defines them.
 #pragma once
 
 #include <compare>
@@ -22,6 +23,7 @@ namespace trireme::policy {
 /// Whether every label of the set matches a pattern.
 [[nodiscard]] bool cover(const std::vector<Label>& patterns, const LabelSet& labels);
 
+/// One condition of a selector. A new operator: see the table in CONTRIBUTING.md.
 struct Requirement {
   enum class Operator : std::uint8_t {
     in,
@@ -33,8 +35,13 @@ struct Requirement {
   Operator op = Operator::exists;
   std::vector<std::string> values;  // a trailing '*' matches a prefix; sorted, unique
 
-  /// Kubernetes semantics: `!=` and `notin` also match if the key is absent.
+  /// As in Kubernetes, `!=` and `notin` also match if the key is absent.
   [[nodiscard]] bool matches(const LabelSet& labels) const;
+  /// Whether only label sets that have the key can match. For indexes.
+  [[nodiscard]] bool needs_key() const;
+  /// The only values of the key that match, or null if others match too, or none is needed. For
+  /// indexes.
+  [[nodiscard]] const std::vector<std::string>* exact_values() const;
   /// "app=web", "env in (prod, staging)", "!canary".
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Requirement&) const = default;
@@ -60,5 +67,13 @@ class Selector {
  private:
   std::vector<Requirement> requirements_;  // sorted, unique; empty: `*`
 };
+
+/// Whether the text is a selector and has an operator, a list or a '*', so that a workload's name
+/// or `key=value` is not meant.
+[[nodiscard]] bool is_clearly_selector(std::string_view text);
+
+/// Parses the labels of one workload as a user writes them: "app=web,env=prod". The error says so
+/// if the text is a selector.
+[[nodiscard]] Result<LabelSet> parse_labels(std::string_view text);
 
 }  // namespace trireme::policy

@@ -4,17 +4,22 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "trireme/policy/policy.hpp"
+#include "trireme/policy/published.hpp"
 #include "trireme/policy/seen.hpp"
 
 namespace trireme::policy {
 
+/// Either addresses, or DNS names.
 struct SuggestedNetwork {
   std::string name;
   std::vector<Prefix> cidrs;
+  std::vector<std::string> names = {};
 };
 
 struct SuggestedRule {
@@ -41,11 +46,16 @@ struct Suggestion {
 
 /// Treats `policy` as if in enforce mode. `present` are the label sets of current workloads:
 /// several label sets are merged into one selector only if it matches no workload that was not
-/// seen. An address in a network of the policy is suggested as that network.
+/// seen. An address in a network of the policy is suggested as that network; a destination that was
+/// reached by a DNS name as a network of that name.
+/// `published`: the published ports of current workloads, by label set. A rule that lets other
+/// endpoints than workloads reach one is named after the port of the host.
+using Published = std::map<LabelSet, std::set<PublishedPort>>;
 [[nodiscard]] Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows,
-                                 const std::vector<LabelSet>& present);
+                                 const std::vector<LabelSet>& present,
+                                 const Published& published = {});
 
-/// Encodes as a TOML basic string, quotes included.
+/// Encodes as a TOML basic string, quotes included. Control characters are escaped.
 [[nodiscard]] std::string toml_string(std::string_view text);
 
 }  // namespace trireme::policy

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/config/host.hpp"
+#include "trireme/config/loader.hpp"
 #include "trireme/systemd/bus.hpp"
 
 namespace trireme::systemd {
@@ -54,11 +54,11 @@ void learn_aliases(Aliases& aliases, const UnitFacts& facts);
 
 /// What systemd reports about the units that [[unit]] entries match.
 struct UnitView {
-  std::set<std::string> gates;               // services and templates that an entry matches
+  std::set<std::string> gates;               // services and templates that must wait
   std::map<std::string, UnitFacts> facts;    // of the gates, by the name that was queried
   std::map<std::string, UnitFacts> sockets;  // of every loaded .socket, by id
   Aliases aliases;
-  std::vector<std::string> warnings;  // entries that make no unit a workload, and why
+  std::vector<config::Diagnostic> warnings;  // entries that make no unit a workload, and why
   /// Units whose query failed, with the error. Their facts of the previous view are kept.
   std::map<std::string, std::string> unanswered;
   /// True if there were no earlier facts of one of the unanswered units. Its name may then be an
@@ -66,11 +66,12 @@ struct UnitView {
   bool has_unknown = false;
 };
 
-/// Queries systemd about all units that the [[unit]] entries of `host` concern. `last` is the
-/// result of the previous query. `done` is called once, from the event loop or before this returns,
-/// unless the bus is destroyed first.
-void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, UnitView last,
-                   std::function<void(Result<UnitView>)> done);
+/// Queries systemd about all units that the [[unit]] entries of `host` concern, and about `held`:
+/// services that an operator's order covers, which must wait at their start also without an entry.
+/// `last` is the result of the previous query. `done` is called once, from the event loop or before
+/// this returns, unless the bus is destroyed first.
+void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, std::set<std::string> held,
+                   UnitView last, std::function<void(Result<UnitView>)> done);
 
 /// Like look_at_units(), but on its own connection, and blocks until the result is there. Empty if
 /// systemd does not answer within `patience`, or if there are no [[unit]] entries.

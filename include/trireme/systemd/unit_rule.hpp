@@ -27,9 +27,21 @@ struct MatchedUnit {
                                                          const std::string& name,
                                                          bool some = false);
 
-/// The unit that this cgroup belongs to, if an entry of `host` matches it.
-[[nodiscard]] std::optional<MatchedUnit> match_unit(const config::Host& host,
-                                                    const Aliases& aliases,
+/// The entry that makes a unit a workload: that of find_rule(), or for a .socket that of the
+/// service that it starts. Null if there is none.
+[[nodiscard]] const config::UnitRule* rule_of(const config::Host& host, const UnitView& view,
+                                              const std::string& unit);
+
+/// The unit that this cgroup belongs to, if an entry of `host` makes it a workload.
+[[nodiscard]] std::optional<MatchedUnit> match_unit(const config::Host& host, const UnitView& view,
                                                     const std::string& cgroup_path);
+/// The cgroup of the unit that this cgroup belongs to; empty if it belongs to none.
+[[nodiscard]] std::string cgroup_of_unit(const std::string& cgroup_path);
+
+/// The service or socket unit of the system that a process in this cgroup belongs to; empty if
+/// there is none.
+[[nodiscard]] std::string enclosing_unit(const std::string& cgroup_path);
+/// "shop" for "shop.service", "shop@1.service" and "shop.socket".
+[[nodiscard]] std::string plain_name(const std::string& unit);
 
 }  // namespace trireme::systemd

@@ -43,6 +43,8 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   UnitSource& operator=(const UnitSource&) = delete;
 
   void configure(std::shared_ptr<const config::Host> host) override;
+  /// From configure() until the units that no entry matches any more have been released.
+  [[nodiscard]] bool is_settling() const { return is_on() && is_reconfigured_; }
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
   [[nodiscard]] std::string status() const override;
@@ -66,8 +68,13 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   /// keeps (FileDescriptorStoreMax=), the sockets get the number of the unit's next run.
   void ended(const workload::Workload& workload);
 
+  /// Why no unit is made a workload; empty if units can be.
+  [[nodiscard]] const std::string& off() const { return off_; }
+  /// The units and templates with a drop-in: while the daemon does not run, they do not start.
+  [[nodiscard]] const std::set<std::string>& gated() const { return gated_; }
+
   /// [[unit]] entries that have no effect on this host, as of the last query of systemd.
-  [[nodiscard]] const std::vector<std::string>& warnings() const { return view_.warnings; }
+  [[nodiscard]] const std::vector<config::Diagnostic>& warnings() const { return view_.warnings; }
 
  private:
   void unit_new(const std::string& name) override;
@@ -76,7 +83,6 @@ class UnitSource final : public workload::Source, private Bus::Listener {
 
   [[nodiscard]] bool is_on() const { return off_.empty(); }
   [[nodiscard]] const config::UnitRule* rule_for(const std::string& unit) const;
-  [[nodiscard]] const config::UnitRule* rule_for_socket(const std::string& socket) const;
   [[nodiscard]] const config::UnitRule* rule_for_path(const std::string& path) const;
   [[nodiscard]] std::vector<std::string> socket_warnings(const std::string& service) const;
   struct Start;
@@ -100,12 +106,14 @@ class UnitSource final : public workload::Source, private Bus::Listener {
                std::vector<std::uint64_t> former = {});
   [[nodiscard]] Result<std::shared_ptr<const kernel::Netns>> network_of(
       const std::string& path, const std::string& unit) const;
+  [[nodiscard]] bool keep_held(const std::string& path);
   void offer_cgroups();
   void release_cgroups();
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::seconds kPause{1};
   void look_soon();
   void look();
+  [[nodiscard]] std::set<std::string> held_services() const;
   void looked(const std::shared_ptr<const config::Host>& host, Result<UnitView> view);
   void take(Result<UnitView> view);
   void note_unanswered(const std::string& what);

@@ -19,6 +19,7 @@
 #include "trireme/abi/abi.hpp"
 #include "trireme/handshake/engine.hpp"
 #include "trireme/handshake/proved_flows.hpp"
+#include "trireme/handshake/sample_limiter.hpp"
 #include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/netns.hpp"
 #include "trireme/kernel/queue.hpp"
@@ -102,8 +103,9 @@ class Verifier {
 
   /// Readable when take_events() has something to give.
   [[nodiscard]] int fd() const { return event_.get(); }
-  /// Refusals, and flows to log, since the last call. The same event is returned at most once in 5
-  /// s.
+  /// Refusals, flows to log, and samples of allowed flows since the last call. The same event is
+  /// returned at most once in 5 s; samples at most as often as handshake::SampleLimiter admits for
+  /// all threads together.
   [[nodiscard]] std::vector<handshake::Event> take_events();
   [[nodiscard]] VerifierStatistics statistics() const;
 
@@ -118,6 +120,7 @@ class Verifier {
   Fd event_;  // eventfd
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<EventLimiter> limiter_;  // by any thread
+  handshake::SampleLimiter samples_;       // the same
 };
 
 }  // namespace trireme::verifier

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace trireme::workload {
@@ -28,5 +29,9 @@ struct ContainerCapabilities {
 /// starts with "CAP_", which is reserved for capability_warnings().
 [[nodiscard]] std::vector<std::string> container_warnings(const ContainerCapabilities& capabilities,
                                                           const std::vector<std::string>& held);
+
+/// The capability that a warning of capability_warnings() or container_warnings() is about:
+/// "CAP_NET_RAW". Empty for other warnings.
+[[nodiscard]] std::string_view capability_of(std::string_view warning);
 
 }  // namespace trireme::workload

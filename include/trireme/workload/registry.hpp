@@ -13,10 +13,12 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/workload/enforcement.hpp"
+#include "trireme/workload/hold.hpp"
 #include "trireme/workload/network.hpp"
 #include "trireme/workload/workload.hpp"
 
@@ -34,6 +36,7 @@ struct Description {
   std::vector<std::string> warnings = {};  // the source's; the registry adds those about `pid`
   std::vector<Place> places = {Place{}};   // as in Workload; exactly one without a cgroup
   std::vector<std::uint64_t> former = {};  // as in CgroupRef; added to those already known
+  std::vector<policy::PublishedPort> published = {};  // as in Workload
 };
 
 class Registry {
@@ -55,12 +58,12 @@ class Registry {
   /// Enforces policy on the workload: first in the kernel, then in the xattrs, then in the
   /// registry. On failure the workload is quarantined and the error returned. If the workload is
   /// already known:
-  ///   - same labels, cgroup and places: only pid and warnings are updated
+  ///   - same labels, cgroup and places: only pid, warnings and published ports are updated
   ///   - other labels: it gets a new number
   ///   - an additional network namespace: it is enforced there too, with the same number
   ///   - another value of Place::whole_network: it gets a new number, with a quarantine in between
   /// If another workload has the same name, a container or unit gets a suffix, and a process
-  /// (trirun) is refused.
+  /// (trirun) is refused. A workload that a hold() covers stays in quarantine; that is no error.
   Status enrol(const Description& description);
   /// Drops all traffic of the workload until enrol() or end_*() is called. If the kernel refuses,
   /// the workload is still listed and the error is returned. Known places that `description` does
@@ -81,8 +84,38 @@ class Registry {
   void end_container(const std::string& container_id);
   /// The cgroup exists but is not a workload (its [[unit]] entry was removed, or the container is
   /// left alone). Removes the workload if it is known, clears the xattrs, and ends a quarantine
-  /// that the kernel began when the cgroup was created.
+  /// that the kernel began when the cgroup was created. Has no effect on a workload that a hold()
+  /// covers: after end_hold(), its source calls this again.
   void release(const std::string& cgroup_path);
+
+  /// Quarantines a live workload by order of the user `by`, until end_hold(): whatever its source
+  /// reports and the configuration says, and when a unit or container starts again. `by` and `why`
+  /// must be printable. If the kernel refuses, or the order cannot be saved, the order stays and
+  /// the error is returned. Errors without an order: no workload has this name, or it is unenforced
+  /// or already held.
+  Status hold(const std::string& name, const std::string& by, const std::string& why);
+  /// Ends the order for the workload of this name, which need not be live, at the request of the
+  /// user `by`. A process is enforced again unless it is quarantined for another reason too. A
+  /// container or unit stays in quarantine until its source enrolls or releases it, so the sources
+  /// must be configured again. Error: there is no such order.
+  Status end_hold(const std::string& name, const std::string& by);
+  [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
+  /// For each of holds(): whether a live workload is covered by it.
+  [[nodiscard]] std::vector<bool> live_holds() const;
+  /// True if an order is for a workload of this kind, live or not.
+  [[nodiscard]] bool holds_any(Kind kind) const;
+  /// The order that covers the workload; null if there is none.
+  [[nodiscard]] const Hold* hold_on(const Workload& workload) const;
+  /// The order that covers the described container or unit. A source must ask before it leaves
+  /// alone what it would not make a workload: the order applies although the configuration or the
+  /// labels have changed since.
+  [[nodiscard]] const Hold* hold_on(const Description& description) const;
+  /// The orders of an earlier daemon. Must be called before recover(), which adds those that only
+  /// the records of their workloads tell of.
+  void set_holds(std::vector<Hold> holds);
+  /// Called after each change of holds(). Error: the change could not be saved.
+  std::function<Status()> on_holds;
+
   /// Updates the warnings about the workload (capabilities of its process, labels that do not fit a
   /// token) and checks the network namespaces of its processes. For use after trirun's exec and
   /// before a listing. Cheap: reads a few small files.
@@ -103,6 +136,8 @@ class Registry {
   std::chrono::milliseconds follow_again = std::chrono::seconds(10);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
+  /// The workload of the cgroup with this id. Searches all workloads.
+  [[nodiscard]] const Workload* find_cgroup_id(std::uint64_t cgroup_id) const;
   /// The workload that a process in `cgroup_path` belongs to: that of the cgroup itself or of its
   /// nearest ancestor that is a workload; null if there is none.
   [[nodiscard]] const Workload* find_enclosing(const std::string& cgroup_path) const;
@@ -145,6 +180,15 @@ class Registry {
   void forget_record(const std::string& cgroup_path) const;
   void store(Workload workload);
   void forget(const std::string& key);
+  [[nodiscard]] bool is_only_held(const Workload& workload) const;
+  void restore(Workload workload);
+  void recall_hold(const Workload& workload);
+  void end_hold_of(const Workload& workload);
+  void forget_stale_holds();
+  void index_holds();
+  Status note_holds() const;
+
+  static constexpr std::size_t kExamined = 64;  // processes to look at when checking one workload
 
   const kernel::CgroupTree& tree_;
   Enforcement& enforcement_;
@@ -155,7 +199,13 @@ class Registry {
   std::map<policy::Number, std::string> key_by_number_;
   /// By key: when the kernel last refused to enforce a workload in the namespace of its processes.
   std::map<std::string, std::chrono::steady_clock::time_point> refused_;
+  std::vector<Hold> holds_;
+  std::unordered_multimap<std::string, std::size_t> hold_index_;  // by what they cover
 };
+
+/// The workloads that a daemon of this network namespace has recorded on their cgroups, whether it
+/// runs or not: name, kind, cgroup and own labels. Unreadable records are left out.
+[[nodiscard]] std::vector<Workload> recorded(const kernel::CgroupTree& tree);
 
 /// Removes the records of this network namespace's daemon from every cgroup. Returns the number of
 /// cgroups that had one.

@@ -10,6 +10,7 @@
 #include "trireme/kernel/netns.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/policy/labels.hpp"
+#include "trireme/policy/published.hpp"
 
 namespace trireme::workload {
 
@@ -56,6 +57,7 @@ struct Workload {
   std::uint64_t started = 0;          // start_time() of that process
   std::string container_id;           // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
+  std::vector<policy::PublishedPort> published = {};  // sorted; containers only
   /// The network namespaces that its sockets are or were in; the first is the one that it was
   /// started in. A place is never removed, whatever the workload's processes do. Empty: not known
   /// yet.

@@ -196,6 +196,7 @@ void Connections::meet(const Packet& packet, Handshake& handshake) {
     return take_no_reply(packet, handshake);
   }
   forget_request(&handshake);
+  handshake.near_number = meeting.server->number;
   Reason reason = Reason::none;
   handshake.remote = identity_here(*meeting.server, packet.remote(), around_, packet.now, reason);
   if (handshake.remote == nullptr) {

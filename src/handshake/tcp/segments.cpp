@@ -158,10 +158,11 @@ std::optional<TcpSocket> Connections::tcp_socket(const Packet& packet) {
 /// address than its packets, and once conntrack forgets the mapping, nothing restores it.
 void Connections::remember(const Handshake& handshake, const Now& now) {
   if (!handshake.translated) {
+    const bool is_server = handshake.key.role == Role::server;
     around_.proved.connections.enter({.key = handshake.key,
                                       .local = handshake.local->number,
                                       .remote = handshake.remote->number,
-                                      .client = handshake.near_client},
+                                      .client = is_server ? handshake.near_number : 0},
                                      now.monotonic);
   }
 }

@@ -233,6 +233,7 @@ void Connections::decide_on_meet(const Packet& packet, const Departure& departur
   if (decision.verdict == policy::Verdict::deny) {
     around_.proved.requests.decide(departure.request, {Met::refused, std::move(local)});
     report.remote = std::move(remote);
+    report.near = departure.client->number;
     say(report, decision);
     return refuse(packet, Reason::policy, std::move(report));
   }

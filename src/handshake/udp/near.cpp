@@ -22,6 +22,7 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
     return false;
   }
   exchange.failures = 0;
+  exchange.near_number = meeting.server->number;
   forget_request(exchange);
   if (exchange.is_closing) {
     close(exchange, now);
@@ -146,6 +147,7 @@ void Datagrams::decide_on_meet(const Packet& packet, const Departure& departure,
   if (decision.verdict == policy::Verdict::deny) {
     requests.decide(departure.request, {Met::refused, local});
     report.remote = std::move(remote);
+    report.near = departure.client->number;
     say(report, decision);
     return refuse(packet, Reason::policy, std::move(report));
   }

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sockets_here.hpp"
+
+#include <charconv>
+
+#include "trireme/base/file.hpp"
+#include "trireme/kernel/addresses.hpp"
+#include "trireme/policy/world.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+/// Of the calling thread's network namespace, as all of /proc/sys/net.
+constexpr const char* kPortRange = "/proc/sys/net/ipv4/ip_local_port_range";
+
+Result<SocketsHere> sockets_here() {
+  SocketsHere found;
+  auto table = kernel::SocketTable::open();
+  if (!table) {
+    return tl::unexpected(table.error());
+  }
+  auto tcp = table->connections_and_listeners();
+  auto udp = tcp ? table->datagram_sockets() : tl::unexpected(tcp.error());
+  auto watch = udp ? kernel::AddressWatch::open() : tl::unexpected(udp.error());
+  const auto addresses = watch ? watch->list() : tl::unexpected(watch.error());
+  if (!addresses) {
+    return tl::unexpected(addresses.error());
+  }
+  found.tcp = std::move(*tcp);
+  found.udp = std::move(*udp);
+  for (const kernel::InterfaceAddress& each : *addresses) {
+    found.addresses.insert(each.address);
+  }
+  found.ephemeral = ephemeral_ports(read_file(kPortRange).value_or(""));
+  return found;
+}
+
+}  // namespace
+
+EphemeralPorts ephemeral_ports(const std::string& text) {
+  EphemeralPorts ports;
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, ports.first);
+  const char* next = first.ptr;
+  while (next != end && (*next == ' ' || *next == '\t')) {
+    ++next;
+  }
+  const auto last = std::from_chars(next, end, ports.last);
+  const bool is_range = first.ec == std::errc() && last.ec == std::errc() && ports.first != 0 &&
+                        ports.first <= ports.last;
+  return is_range ? ports : EphemeralPorts();
+}
+
+Result<SocketsHere> sockets_in(const std::shared_ptr<const kernel::Netns>& network) {
+  if (network == nullptr) {
+    return sockets_here();
+  }
+  Result<SocketsHere> found = SocketsHere();
+  const Status entered = network->within([&found] { found = sockets_here(); });
+  return entered ? std::move(found) : tl::unexpected(entered.error());
+}
+
+std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network) {
+  return network == nullptr ? 0 : network->inode();
+}
+
+policy::LiveSocket live_socket(const kernel::InetSocket& socket, std::uint64_t network,
+                               std::size_t owner) {
+  return {.network = network,
+          .sends = {socket.local, socket.remote, socket.local_port, socket.remote_port},
+          .owner = owner};
+}
+
+bool is_beside(const policy::LiveConnection& live, const policy::Address& address,
+               const AddressesByNetwork& addresses) {
+  if (live.client != nullptr && live.server != nullptr) {
+    return live.client->network == live.server->network;
+  }
+  const auto known = addresses.find((live.client != nullptr ? live.client : live.server)->network);
+  return address.is_loopback() || (known != addresses.end() && known->second.contains(address));
+}
+
+bool is_to_resolver(std::uint64_t network, const policy::Address& destination) {
+  return network != 0 && policy::is_resolver(destination);
+}
+
+bool is_to_resolver(const policy::LiveConnection& live) {
+  return live.client != nullptr &&
+         is_to_resolver(live.client->network, live.from_client.destination);
+}
+
+std::string kind_of(const policy::SeenFlow& flow, const policy::SeenEnd& end) {
+  const bool counts_address = flow.is_unproved && end.address;
+  return end.workload + "\n" + end.text() + (counts_address ? "\n" + end.address->text() : "");
+}
+
+}  // namespace trireme::daemon
