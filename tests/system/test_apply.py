@@ -20,7 +20,7 @@ from tests.system.lab import LabCase
 
 OPEN = '[[allow]]\nfrom = "app=ops"\nto = "app=ssh"\n'
 CLOSED = '[[allow]]\nfrom = "app=other"\nto = "app=ssh"\n'
-TIMES = 20 if LONG else 5
+TIMES = 20 if LONG else 2
 
 
 class ApplyCase(HostCase):

@@ -45,10 +45,10 @@ class Processes(HostCase):
         for kind in ("tcp", "udp"):
             for client, server in ((self.web, self.other), (self.other, self.web)):
                 port = server.serve(kind, "127.0.0.1")
-                outcome = client.exchange(kind, "127.0.0.1", port, timeout=1)
+                outcome = client.exchange(kind, "127.0.0.1", port, timeout=0.4)
                 self.assertNotEqual(outcome, "ok", (note, kind))
         self.assertNotEqual(
-            self.other.exchange("tcp", "127.0.0.1", self.port, timeout=1), "ok", note
+            self.other.exchange("tcp", "127.0.0.1", self.port, timeout=0.4), "ok", note
         )
 
     def assert_open(self):
@@ -283,7 +283,7 @@ class UnitsAndContainers(LabCase):
 
     def test_a_container_that_restarts_is_still_held(self):
         self.lab.must(
-            "docker run -d --name web --restart=always -l app=web --net=host"
+            "docker run -d --name web --restart=always --stop-timeout 1 -l app=web --net=host"
             " busybox httpd -f -p 7001 -h /srv"
         )
         self.lab.await_state(self.container("web"), "enforced")

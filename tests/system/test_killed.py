@@ -13,7 +13,7 @@ import unittest
 from tests.system import waiting
 from tests.system.host import LONG, HostCase
 
-KILLS = 50 if LONG else 8
+KILLS = 50 if LONG else 4
 OPEN = '[[allow]]\nfrom = "app=web"\nto = "app=db"\n'
 # The same policy for these workloads, with so many rules that a reload takes a while.
 LARGER = OPEN + "".join(
