@@ -13,7 +13,8 @@ namespace {
 constexpr std::chrono::seconds kRetry(1);
 /// Longer than any packet is between two rules.
 constexpr std::chrono::milliseconds kSecondLook(100);
-constexpr std::chrono::seconds kSettling(1);
+/// systemd answers within milliseconds, on an overloaded machine within seconds.
+constexpr std::chrono::seconds kSettling(5);
 
 }  // namespace
 

@@ -36,7 +36,7 @@ class Revocation {
   void look_twice(const std::vector<points::Point*>& points);
   /// The same after a load. A workload that the new settings release is one until its source has
   /// decided, and has the new policy already: its connections are closed only if they are not
-  /// allowed then, but after a second in any case.
+  /// allowed then, but after five seconds in any case.
   void look_after_load(const std::vector<points::Point*>& points);
   /// True while connections are not to be closed yet, because of look_after_load(). Every point is
   /// looked at again when that is over.
