@@ -171,7 +171,7 @@ system_tests() {
   fi
   step is-root 5 test "$EUID" -eq 0 || return
   sweep
-  step system $((long ? 6000 : 1800)) ctest --preset system -j 2 --no-tests=error \
+  step system $((long ? 6000 : 2700)) ctest --preset system -j 2 --no-tests=error \
     --timeout $((long ? 3600 : 600)) -R "^system_(${pattern#|})\$" "${excluded[@]}"
   grep -E '^ *[0-9]+/[0-9]+ Test' "$logs/system.log"
   sweep
