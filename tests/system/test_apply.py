@@ -94,9 +94,10 @@ class Apply(ApplyCase):
         self.assertEqual(self.content(), CLOSED)
         self.assertEqual(os.listdir(self.host.config + "/policy.d"), ["20-new.toml"])
         self.assertIn("zone", self.content("identity.toml"))
-        time.sleep(1.5)
-        self.assertEqual(
-            self.host.generation(), before + 1, "its own writes do not cause another reload"
+        waiting.stays(
+            lambda: self.host.generation() == before + 1,
+            "its own writes do not cause another reload",
+            1.5,
         )
         self.assertEqual(os.listdir(self.host.state + "/history").count("index.json"), 1)
         self.assertFalse(os.path.exists(self.host.state + "/staged"))
@@ -343,8 +344,9 @@ class Confirm(ApplyCase):
         done = self.host.trirectl("policy", "confirm")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIsNone(self.host.status()["pending"])
-        time.sleep(4.5)
-        self.assertEqual(self.digest(), outcome["digest"])
+        waiting.stays(
+            lambda: self.digest() == outcome["digest"], "it is in force after its time", 4.5
+        )
         self.assert_refused(self.knock())
         self.host.restart()
         self.assertEqual(self.digest(), outcome["digest"])
@@ -381,7 +383,7 @@ class Confirm(ApplyCase):
                     10,
                     0.0005,
                 )
-                time.sleep(random.random() * 0.02)
+                time.sleep(random.random() * 0.02)  # a random moment of the change
                 self.host.restart(signal.SIGKILL)
                 process.communicate(timeout=30)
             status = self.host.status()
@@ -407,8 +409,9 @@ class Confirm(ApplyCase):
         self.host.write("policy.toml", OPEN + "# by hand\n")
         waiting.until(lambda: self.host.status()["pending"] is None, "nothing waits any more")
         self.assert_allowed(self.knock())
-        time.sleep(3.5)
-        self.assertEqual(self.content(), OPEN + "# by hand\n")
+        waiting.stays(
+            lambda: self.content() == OPEN + "# by hand\n", "the save is kept after the time", 3.5
+        )
         self.assert_allowed(self.knock())
         self.assertIn("nothing will be rolled back", self.host.log_text())
         self.assertEqual(

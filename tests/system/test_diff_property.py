@@ -320,10 +320,10 @@ class DiffProperty(LabCase):
             )
             return keys, collections.Counter(kinds)
 
-        deadline = time.monotonic() + 10 * waiting.PATIENCE
-        while ended()[1] != expected and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.2)  # what should not happen: flows are checked twice, 0.1 s apart
+        waiting.until(lambda: not expected - ended()[1], f"all of them end: {found['cuts']}")
+        waiting.stays(  # flows are checked twice, 0.1 s apart
+            lambda: not ended()[1] - expected, f"only these end: {found['cuts']}", 0.2
+        )
         keys, kinds = ended()
         self.assertEqual(
             (expected - kinds, kinds - expected),

@@ -215,7 +215,9 @@ class Rendezvous(LabCase):
         self.assertNotIn(self.ask("--name asker -l app=asker", "udp", address), ("served", "other"))
         asked = "trirectl flows --json --to app=once --from app=asker --protocol udp"
         waiting.until(lambda: self.lab.must(asked), "it is reported")
-        time.sleep(3)  # for the other end's report
+        waiting.stays(  # the other end reports it, too
+            lambda: len(self.lab.must(asked).splitlines()) == 1, "it is one flow", 3
+        )
         flow = json.loads(self.lab.must(asked))
         self.assertEqual(flow["verdicts"], {"source": "deny", "destination": "deny"})
         self.assertEqual(flow["source"]["workload"], "asker", "also where the server reports it")
@@ -228,7 +230,9 @@ class Rendezvous(LabCase):
         self.assertEqual(self.ask("--name sampler -l app=sampled", "tcp", address), "served")
         asked = "trirectl flows --all --json --from app=sampled --protocol tcp"
         waiting.until(lambda: self.lab.must(asked), "it is reported")
-        time.sleep(3)  # for the other end's report
+        waiting.stays(  # the other end reports it, too
+            lambda: len(self.lab.must(asked).splitlines()) == 1, "it is one flow", 3
+        )
         flow = json.loads(self.lab.must(asked))
         self.assertTrue(flow["sampled"])
         self.assertEqual(flow["verdicts"], {"source": "allow", "destination": "allow"})

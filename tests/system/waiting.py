@@ -24,3 +24,13 @@ def until(condition, what, seconds=10.0, every=0.01):
         if time.monotonic() > deadline:
             raise TimedOut(f"after {seconds} s not yet: {what} (last: {value!r})")
         time.sleep(every)
+
+
+def stays(condition, what, seconds):
+    """For what should not happen: the condition must hold until `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if not value:
+            raise AssertionError(f"no longer: {what} (last: {value!r})")
+        time.sleep(0.05)
