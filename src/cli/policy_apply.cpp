@@ -116,7 +116,7 @@ bool is_same_directory(const std::string& one, const std::string& other) {
 }
 
 /// A directory without identity files would remove the identity of this host. A policy repository
-/// has none; whoever means it can add an empty identity.toml.
+/// has none; to remove it on purpose, add an empty identity.toml.
 Status check_identity(const ApplyOptions& wanted, const Daemon& daemon,
                       const config::FileSet& files) {
   const auto before = config::load(daemon.directory, config::KeyFiles::optional);

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Whoever can write in the state directory decides which files a start puts in place.
+/// A user who can write in the state directory decides which files a start puts in place.
 Status check_owner(const std::string& state_dir) {
   struct stat status = {};
   if (::stat(state_dir.c_str(), &status) != 0) {

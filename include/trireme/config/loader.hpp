@@ -98,10 +98,10 @@ inline constexpr std::size_t kMaxTotalBytes = std::size_t{32} << 20U;
 /// A warning for each rule that has expired.
 [[nodiscard]] std::vector<Diagnostic> expired_rules(const policy::Policy& policy,
                                                     const policy::Now& now);
-/// load() for `--check`, with the warnings of expired_rules() for now: as the daemon would read it
-/// if trireme.service is installed on this host (see load_as_daemon()), otherwise plain load(). The
-/// unit says which directory the daemon reads. Needs no root: for other users the modes of files
-/// are evaluated, and keys that only root may read are not checked.
+/// load() for `--check`, with the warnings of expired_rules() at the present time: as the daemon
+/// would read it if trireme.service is installed on this host (see load_as_daemon()), otherwise
+/// plain load(). The unit says which directory the daemon reads. Needs no root: for other users the
+/// modes of files are evaluated, and keys that only root may read are not checked.
 [[nodiscard]] Configuration check(const std::string& directory, KeyFiles keys = KeyFiles::required);
 
 /// Adds to a result of parse() what load() reads in addition to the TOML files: the host name, if

@@ -142,8 +142,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] Status end_names();
   static constexpr std::chrono::seconds kNamesRound{15};
   /// Networks (indices into Policy::networks) that an address is in by DNS name; names() returns
-  /// the names, or one that only `asker` was told, all_names() those of every such address, named()
-  /// the number of such addresses.
+  /// the names, or one that only `asker` has asked for, all_names() those of every such address,
+  /// named() the number of such addresses.
   [[nodiscard]] std::vector<std::size_t> named_networks(const policy::Address& address) const;
   [[nodiscard]] std::vector<std::string> names(const policy::Address& address,
                                                policy::Number asker) const;

@@ -19,7 +19,7 @@ class SeenNames {
   /// Addresses of all askers. For a new one, the asker with most of them loses its oldest.
   static constexpr std::size_t kMost = 4096;
 
-  /// Records that `asker` was told that `name` has `address`. The newest name of an address counts.
+  /// Records an answer to `asker`: `name` has `address`. The newest name of an address counts.
   void add(abi::Number asker, const policy::Address& address, const std::string& name);
   /// Null if the asker knows none.
   [[nodiscard]] const std::string* find(abi::Number asker, const policy::Address& address) const;

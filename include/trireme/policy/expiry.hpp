@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules that are in force only until a time (`until`). evaluate() knows no time: whoever enforces a
-// policy uses in_force(), and again when the period ends.
+// Rules that are in force only until a time (`until`). evaluate() knows no time:
+// enforcement uses in_force(), and again when the period ends.
 #pragma once
 
 #include <algorithm>

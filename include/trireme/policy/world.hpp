@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who is where, as one daemon knows it, and what each enforcement point takes an endpoint of a flow
-// for. The kernel decides on sockets and addresses; whoever predicts its decision by names, labels
-// or addresses needs this model.
+// for. The kernel decides on sockets and addresses; predicting its decision by names, labels or
+// addresses needs this model.
 //
-// Rules alone do not tell: an unlabeled process of this host is @host to a workload in its own
+// Rules alone do not show it: an unlabeled process of this host is @host to a workload in its own
 // network namespace and @world to one in another, with the address that it has there.
 #pragma once
 
