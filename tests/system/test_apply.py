@@ -389,7 +389,11 @@ class Confirm(ApplyCase):
             status = self.host.status()
             self.assertEqual(status["policy"]["errors"], [])
             self.assertIsNone(status["pending"])
-            names = sorted(os.listdir(self.host.config + "/policy.d"))
+            # The change makes the directory, so it is not there if the kill was before that.
+            drop_in_directory = self.host.config + "/policy.d"
+            names = (
+                sorted(os.listdir(drop_in_directory)) if os.path.isdir(drop_in_directory) else []
+            )
             if status["policy"]["digest"] == self.old:
                 self.assertEqual(self.content(), OPEN)
                 self.assertEqual(names, [])
