@@ -6,7 +6,6 @@ could use."""
 import json
 import re
 import textwrap
-import time
 import unittest
 
 from tests.system import waiting
