@@ -365,9 +365,8 @@ Result<std::size_t> Enforcer::reevaluate_new(bool closes) {
       of_released.add(socket);
     }
   }
-  if (const Status ended = released.empty() ? Status{} : end_proved(&released); !ended) {
-    return tl::unexpected(ended.error());
-  }
+  // Whatever keeps connections from ending must not keep flows from being judged.
+  const Status proved_ended = released.empty() ? Status{} : end_proved(&released);
   std::size_t count = 0;
   if (!touched.empty()) {
     const auto changed = change_flows(
@@ -388,6 +387,9 @@ Result<std::size_t> Enforcer::reevaluate_new(bool closes) {
     return ended;
   }
   with_old_flows_.clear();  // only after success, so that a failure is retried
+  if (!proved_ended) {
+    return tl::unexpected(proved_ended.error());
+  }
   released_.clear();
   return count;
 }
