@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "trireme/base/log_shares.hpp"
 
@@ -65,23 +66,21 @@ void Revocation::look_after_load(const std::vector<points::Point*>& points) {
 }
 
 bool Revocation::must_wait() {
-  const auto now = Clock::now();
-  if (is_settled_() || now >= settled_by_) {
-    return false;
+  const bool waits = !is_settled_() && Clock::now() < settled_by_;
+  has_waited_ = has_waited_ || waits;
+  if (has_waited_) {
+    await_next();
   }
-  for (const points::Point* point : points_.all()) {
-    due_.try_emplace(point->id(), now + kSecondLook);
-  }
-  await_next();
-  return true;
+  return waits;
 }
 
 void Revocation::look_again() {
+  const bool is_over = !must_wait() && std::exchange(has_waited_, false);
   const auto now = Clock::now();
   std::vector<points::Point*> points = points_.all();
   std::erase_if(points, [&](const points::Point* point) {
     const auto due = due_.find(point->id());
-    return due == due_.end() || due->second > now;
+    return !is_over && (due == due_.end() || due->second > now);
   });
   std::erase_if(due_, [now](const auto& item) { return item.second <= now; });
   look(points);
@@ -89,12 +88,17 @@ void Revocation::look_again() {
 }
 
 void Revocation::await_next() {
-  if (due_.empty()) {
-    return;
+  const auto now = Clock::now();
+  auto next = Clock::time_point::max();
+  if (has_waited_) {
+    next = is_settled_() ? now : settled_by_;
   }
-  const auto next =
-      std::ranges::min_element(due_, {}, [](const auto& item) { return item.second; })->second;
-  timer_.arm(std::chrono::ceil<std::chrono::microseconds>(next - Clock::now()));
+  for (const auto& [point, due] : due_) {
+    next = std::min(next, due);
+  }
+  if (next != Clock::time_point::max()) {
+    timer_.arm(std::chrono::ceil<std::chrono::microseconds>(next - now));
+  }
 }
 
 }  // namespace trireme::daemon

@@ -39,7 +39,8 @@ class Revocation {
   /// allowed then, but after five seconds in any case.
   void look_after_load(const std::vector<points::Point*>& points);
   /// True while connections are not to be closed yet, because of look_after_load(). Every point is
-  /// looked at again when that is over.
+  /// looked at again when that is over. Must be called at the end of each turn of the loop: that is
+  /// how this object learns that the sources have decided.
   [[nodiscard]] bool must_wait();
 
   /// Flows that have lost their authorization.
@@ -54,6 +55,7 @@ class Revocation {
   Problems& problems_;
   std::function<bool()> is_settled_;
   Clock::time_point settled_by_;
+  bool has_waited_ = false;  // must_wait() was true, and not every point was looked at since
   event::Timer timer_;
   std::map<handshake::PointId, Clock::time_point> due_;  // when each is looked at again
   std::map<handshake::PointId, Error> failed_;
