@@ -171,10 +171,7 @@ class Looking {
   [[nodiscard]] const Resident* datagram_server(std::uint64_t network,
                                                 const policy::Address& address,
                                                 std::uint16_t port) const {
-    policy::Address any4;
-    policy::Address any6;
-    any6.family = policy::Address::Family::v6;
-    for (const policy::Address& local : {address, any4, any6}) {
+    for (const policy::Address& local : policy::bound_addresses(address)) {
       const auto found = datagram_owners_.find({network, local, port});
       if (found != datagram_owners_.end()) {
         return found->second == 0 ? nullptr : &residents_[found->second - 1];

@@ -73,10 +73,7 @@ void SocketOwners::note_datagram_sockets(const std::vector<kernel::InetSocket>& 
 const SocketOwners::Owner* SocketOwners::of_datagrams(std::uint64_t network,
                                                       const policy::Address& address,
                                                       std::uint16_t port) const {
-  policy::Address any4;
-  policy::Address any6;
-  any6.family = policy::Address::Family::v6;
-  for (const policy::Address& local : {address, any4, any6}) {
+  for (const policy::Address& local : policy::bound_addresses(address)) {
     const auto found = datagrams_.find({network, local, port});
     if (found != datagrams_.end()) {
       return found->second ? &owners_[*found->second] : nullptr;

@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 #include <tuple>
 #include <unordered_set>
@@ -54,11 +53,8 @@ class Touched {
 
  private:
   [[nodiscard]] bool is_from(std::uint8_t protocol, const kernel::FlowTuple& tuple) const {
-    const policy::Address any4;
-    policy::Address any6;
-    any6.family = policy::Address::Family::v6;
     return connections_.contains({protocol, tuple}) ||
-           std::ranges::any_of(std::array{tuple.source, any4, any6},
+           std::ranges::any_of(policy::bound_addresses(tuple.source),
                                [&](const policy::Address& local) {
                                  return open_.contains({protocol, local, tuple.source_port});
                                });

@@ -82,6 +82,11 @@ bool Address::is_loopback() const {
          std::all_of(bytes.begin(), bytes.end() - 1, [](std::uint8_t byte) { return byte == 0; });
 }
 
+std::array<Address, 3> bound_addresses(const Address& address) {
+  return {address, Address{.family = Address::Family::v4, .bytes = {}},
+          Address{.family = Address::Family::v6, .bytes = {}}};
+}
+
 Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   const auto bad = [&] {
     return fail(fmt::format("invalid address and port '{}'", text),

@@ -120,13 +120,9 @@ class Pairing {
   }
 
   [[nodiscard]] bool has_listener(const LiveSocket& socket) const {
-    Address any4;
-    Address any6;
-    any6.family = Address::Family::v6;
-    return std::ranges::any_of(
-        std::array{socket.sends.source, any4, any6}, [&](const Address& address) {
-          return listeners_.contains({socket.network, address, socket.sends.source_port});
-        });
+    return std::ranges::any_of(bound_addresses(socket.sends.source), [&](const Address& address) {
+      return listeners_.contains({socket.network, address, socket.sends.source_port});
+    });
   }
 
   /// Whether the socket is the client's, as far as listeners and its track show.

@@ -28,6 +28,9 @@ struct Address {
   auto operator<=>(const Address&) const = default;
 };
 
+/// Where a socket that gets packets to `address` can be bound: there, to 0.0.0.0 or to ::.
+[[nodiscard]] std::array<Address, 3> bound_addresses(const Address& address);
+
 /// `address/length`. Host bits are zero; parse() rejects a text with host bits set and suggests the
 /// prefix.
 struct Prefix {
