@@ -14,6 +14,7 @@
 #include "trireme/enforcer/local_policy.hpp"
 #include "trireme/gate/gate.hpp"
 #include "trireme/policy/explain.hpp"
+#include "trireme/policy/world.hpp"
 
 namespace trireme::enforcer {
 
@@ -43,8 +44,7 @@ std::string comment_of(const std::vector<std::string>& names) {
 /// True for Docker's resolver in a container. It can be trusted because queries reach it by DNAT,
 /// which only a process with CAP_NET_ADMIN in that namespace can set up.
 bool is_embedded_resolver(const TrackedFlow& flow) {
-  static const Address resolver = Address::parse("127.0.0.11").value();
-  return flow.original.destination == resolver && flow.reply.source == resolver &&
+  return policy::is_resolver(flow.original.destination) && policy::is_resolver(flow.reply.source) &&
          flow.reply.source_port != flow.original.destination_port;
 }
 

@@ -13,6 +13,7 @@
 #include "trireme/abi/flow_label.hpp"
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/local_policy.hpp"
+#include "trireme/policy/world.hpp"
 
 namespace trireme::enforcer {
 
@@ -240,7 +241,6 @@ class LocalConnections {
 /// Closes local connections that the policy does not allow. The gate already blocks their packets;
 /// closing them reports an error to both processes instead of a hang.
 Result<std::size_t> Enforcer::end_connections() {
-  static const policy::Address kResolver = policy::Address::parse("127.0.0.11").value();
   if (common_.local.audits() || !common_.local.live()) {
     return std::size_t{0};
   }
@@ -264,9 +264,9 @@ Result<std::size_t> Enforcer::end_connections() {
              end.number == abi::kEnded;
     };
     const bool is_quarantined = has_no_owner(here) || has_no_owner(there);
-    const bool is_resolver = one.local == kResolver || other.local == kResolver;
+    const bool is_to_resolver = policy::is_resolver(one.local) || policy::is_resolver(other.local);
     // Either direction is enough: the sockets do not show which one is the client.
-    if (!is_quarantined && !is_resolver &&
+    if (!is_quarantined && !is_to_resolver &&
         !common_.local.allows(here, there, IPPROTO_TCP, other.local_port) &&
         !common_.local.allows(there, here, IPPROTO_TCP, one.local_port)) {
       refused.push_back(&one);
