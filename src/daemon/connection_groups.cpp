@@ -12,10 +12,6 @@ namespace {
 
 constexpr std::size_t kMostKinds = 100'000;
 
-bool is_shut(policy::Number number) {
-  return number == abi::kQuarantine || number == abi::kBorn || number == abi::kEnded;
-}
-
 }  // namespace
 
 void ConnectionGroups::add(ConnectionKind kind, const enforcer::Enforcer& enforcer,
@@ -24,7 +20,7 @@ void ConnectionGroups::add(ConnectionKind kind, const enforcer::Enforcer& enforc
   const bool concerns_candidate = !kind.from.cgroup.empty() || !kind.to.cgroup.empty();
   const bool is_own = (is_workload(kind.from.number) && kind.from.number == kind.to.number) ||
                       (!kind.from.cgroup.empty() && kind.from.cgroup == kind.to.cgroup);
-  if (is_own || is_shut(kind.from.number) || is_shut(kind.to.number) ||
+  if (is_own || abi::is_blocked(kind.from.number) || abi::is_blocked(kind.to.number) ||
       !(concerns_workload || (wants_everything_ && concerns_candidate))) {
     return;
   }

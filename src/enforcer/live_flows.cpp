@@ -259,11 +259,7 @@ Result<std::size_t> Enforcer::end_connections() {
   const auto judge = [&](const kernel::InetSocket& one, const kernel::InetSocket& other) {
     const LocalEnd here = end_of(one);
     const LocalEnd there = end_of(other);
-    const auto has_no_owner = [](const LocalEnd& end) {
-      return end.number == abi::kQuarantine || end.number == abi::kBorn ||
-             end.number == abi::kEnded;
-    };
-    const bool is_quarantined = has_no_owner(here) || has_no_owner(there);
+    const bool is_quarantined = abi::is_blocked(here.number) || abi::is_blocked(there.number);
     const bool is_to_resolver = policy::is_resolver(one.local) || policy::is_resolver(other.local);
     // Either direction is enough: the sockets do not show which one is the client.
     if (!is_quarantined && !is_to_resolver &&

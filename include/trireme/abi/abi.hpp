@@ -44,6 +44,11 @@ inline constexpr Number kBorn = TRIREME_BORN;
 /// In the gate only: the workload's cgroup is gone. In quarantine, except that connections closed
 /// before that still deliver what was written.
 inline constexpr Number kEnded = TRIREME_ENDED;
+/// Whether packets of a socket with this number are dropped whatever policy says, but for what
+/// kEnded excepts.
+[[nodiscard]] constexpr bool is_blocked(Number number) {
+  return number == kQuarantine || number == kBorn || number == kEnded;
+}
 /// The first and the last that a workload or a remote identity can have.
 inline constexpr Number kFirstNumber = TRIREME_FIRST_NUMBER;
 inline constexpr Number kLastNumber = (1U << 24U) - 1U;
