@@ -9,6 +9,7 @@ removes them in any case.
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import time
@@ -401,6 +402,34 @@ class LabCase(unittest.TestCase):
 
     def setUp(self):
         self.addCleanup(self.lab.remove_containers if self.DOCKER else lambda: None)
+
+    def talking(self, command):
+        """A client with an open connection. The port is the last word of its command. Returns a
+        function that says whether it still echoes, or has ended; a connection that does neither is
+        an error."""
+        # systemd and Docker report a start before the program listens.
+        listening = f"ss -Hltn sport = :{command[-1]}"
+        waiting.until(lambda: self.lab.must(listening), "its server listens")
+        client = self.lab.popen(command, stdin=-1, stdout=-1, text=True)
+        self.addCleanup(self._end, client)
+
+        def exchange():
+            try:
+                client.stdin.write("ping\n")
+                client.stdin.flush()
+            except BrokenPipeError:
+                return False
+            if not select.select([client.stdout], [], [], 10 * waiting.PATIENCE)[0]:
+                raise AssertionError("the connection neither answers nor has ended")
+            return client.stdout.readline() == "ping\n"
+
+        waiting.until(exchange, "it is connected")
+        return exchange
+
+    @staticmethod
+    def _end(client):
+        client.kill()
+        client.communicate()
 
     def _callTestMethod(self, method):
         try:

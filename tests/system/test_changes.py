@@ -3,7 +3,6 @@
 --check --config-dir` say before the change happens, and what ends when it does."""
 
 import json
-import select
 import time
 import unittest
 
@@ -56,33 +55,6 @@ class Changes(LabCase):
         done = self.lab.sh("triremed --check --config-dir /srv/next")
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stderr
-
-    def talking(self, command):
-        """A client with an open connection. The port is the last word of its command. Returns a
-        function that says whether it still echoes, or has ended; a connection that does neither is
-        an error."""
-        # systemd and Docker report a start before the program listens.
-        listening = f"ss -Hltn sport = :{command[-1]}"
-        waiting.until(lambda: self.lab.must(listening), "its server listens")
-        client = self.lab.popen(command, stdin=-1, stdout=-1, text=True)
-        self.addCleanup(self._end, client)
-
-        def exchange():
-            try:
-                client.stdin.write("ping\n")
-                client.stdin.flush()
-            except BrokenPipeError:
-                return False
-            if not select.select([client.stdout], [], [], 10 * waiting.PATIENCE)[0]:
-                raise AssertionError("the connection neither answers nor has ended")
-            return client.stdout.readline() == "ping\n"
-
-        waiting.until(exchange, "it is connected")
-        return exchange
-
-    def _end(self, client):
-        client.kill()
-        client.communicate()
 
     def container(self, name, labels, command="sleep 1000"):
         self.lab.must(f"docker run -d --name {name} --net=host {labels} busybox {command}")

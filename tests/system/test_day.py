@@ -142,30 +142,6 @@ class Day:
         line = f"echo ping | timeout 2 busybox nc 127.0.0.1 {port}"
         return self.lab.run([*who, "sh", "-c", line]).stdout == "ping\n"
 
-    def talking(self, who, port):
-        """Opens a connection that stays open. Returns a function that says whether it still
-        echoes."""
-        waiting.until(lambda: self.reaches(who, port), f"port {port} is served")
-        client = self.lab.popen(
-            [*who, "busybox", "nc", "127.0.0.1", str(port)], stdin=-1, stdout=-1, text=True
-        )
-        self.addCleanup(self._end, client)
-
-        def exchange():
-            try:
-                client.stdin.write("ping\n")
-                client.stdin.flush()
-            except BrokenPipeError:
-                return False
-            return client.stdout.readline() == "ping\n"
-
-        self.assertTrue(exchange())
-        return exchange
-
-    def _end(self, client):
-        client.kill()
-        client.communicate()
-
     def all_talk(self):
         return [exchange() for exchange in (self.plain, self.web_cache, self.web_db)] == [True] * 3
 
@@ -177,9 +153,10 @@ class Day:
             labels = f"-l {COMPOSE}project=shop -l {COMPOSE}service={service}"
             options = f"-d --name shop-{service}-1 --net=host {labels}"
             self.lab.must(f"{self.ENGINE} run {options} busybox {command}")
-        self.plain = self.talking(HOST, CACHE)
-        self.web_cache = self.talking(self.in_web(), CACHE)
-        self.web_db = self.talking(self.in_web(), DB)
+        self.plain, self.web_cache, self.web_db = (
+            self.talking([*who, "busybox", "nc", "127.0.0.1", str(port)])
+            for who, port in ((HOST, CACHE), (self.in_web(), CACHE), (self.in_web(), DB))
+        )
         self.lab.await_served(SITE)
 
     def candidates(self):
