@@ -122,6 +122,24 @@ class ChangesTest : public ::testing::Test {
     full_ = false;
   }
 
+  /// A tick with a crash before the change with this number, and then a start of the daemon. False
+  /// if there are fewer changes, so that nothing crashes.
+  bool crashes_in_tick(int number) {
+    count_ = 0;
+    crash_at_ = number;
+    bool crashed = false;
+    try {
+      changes_->tick();
+    } catch (const Crash&) {
+      crashed = true;
+    }
+    repair_disk();
+    if (crashed) {
+      start();
+    }
+    return crashed;
+  }
+
   /// What trirectl does before it asks the daemon.
   Changes::Request stage(const FileSet& files, seconds confirm) {
     const std::string place = Changes::staged_dir(changes_->state_dir()) + "/abc";
@@ -495,18 +513,7 @@ TEST_F(ChangesTest, ARollbackWithoutARecordWritesItFirst) {
     ASSERT_TRUE(apply(kNew, seconds(60)));
     std::filesystem::remove(state_.path("state/pending.json"));
     now_ += seconds(60);
-    count_ = 0;
-    crash_at_ = crash;
-    crashed = false;
-    try {
-      changes_->tick();
-    } catch (const Crash&) {
-      crashed = true;
-    }
-    repair_disk();
-    if (crashed) {
-      start();
-    }
+    crashed = crashes_in_tick(crash);
     expect_settled(kOld, fmt::format("crash before change {}", crash));
   }
   EXPECT_GE(crash, 8);
@@ -724,18 +731,7 @@ TEST_F(ChangesTest, ACrashWhileTheTimePassesIsRepairedByTheNextStart) {
     start();
     ASSERT_TRUE(apply(kNew, seconds(60)));
     now_ += seconds(60);
-    count_ = 0;
-    crash_at_ = crash;
-    crashed = false;
-    try {
-      changes_->tick();
-    } catch (const Crash&) {
-      crashed = true;
-    }
-    repair_disk();
-    if (crashed) {
-      start();
-    }
+    crashed = crashes_in_tick(crash);
     expect_settled(kOld, fmt::format("crash before change {}", crash));
   }
   EXPECT_GE(crash, 6);
