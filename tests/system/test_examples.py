@@ -78,11 +78,11 @@ class Services(LabCase):
             waiting.until(
                 lambda port=port: self.fetched("web", port) == "served", "the web tier is served"
             )
+        self.lab.await_served(8080)
         self.assertEqual(self.fetched("db", 8081), "served", "the database itself may")
         self.assertEqual(self.fetched("db", 8082), "", "only the web tier may")
         self.assertEqual(self.fetched("db", 8080), "")
         self.assertEqual(self.lab.ask(8081), "", "nor may this host")
-        self.lab.await_served(8080)
 
 
 class Logs(LabCase):

@@ -307,6 +307,7 @@ class UnitsAndContainers(LabCase):
                 f"it is held after {action}",
                 30,
             )
+            waiting.until(lambda: self.lab.must("ss -Hltn sport = :7001"), "its server listens", 20)
             self.assertEqual(self.lab.ask(7001, "app=web"), "", action)
         self.assertEqual(self.lab.end_prober(prober), 0)
         self.lab.must("trirectl release web")
