@@ -275,7 +275,7 @@ class Rules(HostCase):
     @staticmethod
     def ends(client):
         sent = client.send_text("live", "ping")
-        return sent != "ok" or client.receive("live", 0.2).get("text") != "ping"
+        return sent != "ok" or client.receive("live").get("text") != "ping"
 
     def test_a_rule_expires(self):
         web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
