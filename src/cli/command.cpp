@@ -39,6 +39,17 @@ Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlo
   return client->call(method, params, timeout, on_event);
 }
 
+int print_answer(const Globals& globals, const char* method, const nlohmann::json& params,
+                 const std::function<void(const nlohmann::json&)>& print,
+                 std::chrono::milliseconds timeout) {
+  const auto answer = ask(globals, method, params, timeout);
+  if (!answer) {
+    return report(globals, answer.error());
+  }
+  globals.json ? print_json(*answer) : print(*answer);
+  return kYes;
+}
+
 namespace {
 
 /// The configuration directory of the running daemon; /etc/trireme if no daemon answers.

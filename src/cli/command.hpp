@@ -77,6 +77,12 @@ void add_commands(CLI::App& app, Globals& globals, Action& action);
     std::chrono::milliseconds timeout = std::chrono::seconds(30),
     const std::function<bool(const nlohmann::json&)>& on_event = {});
 
+/// Calls a method of the daemon and prints its result with `print`; with --json, as JSON. Returns
+/// the exit code.
+int print_answer(const Globals& globals, const char* method, const nlohmann::json& params,
+                 const std::function<void(const nlohmann::json&)>& print,
+                 std::chrono::milliseconds timeout = std::chrono::seconds(30));
+
 /// --config-dir if given; else the directory that the running daemon reads; else (no daemon answers
 /// within 5 s, or this user must not ask it) /etc/trireme.
 [[nodiscard]] std::string configuration_dir(const Globals& globals);

@@ -29,14 +29,9 @@ void print_history(const json& entries) {
 void add_policy_history(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
       add_command(parent, globals, "history", "List the last 20 configurations that were in force");
-  command->callback([&] {
-    action = [&] {
-      const auto entries = ask(globals, control::method::history, json::object());
-      if (!entries) {
-        return report(globals, entries.error());
-      }
-      globals.json ? print_json(*entries) : print_history(*entries);
-      return kYes;
+  command->callback([&globals, &action] {
+    action = [&globals] {
+      return print_answer(globals, control::method::history, json::object(), print_history);
     };
   });
 }

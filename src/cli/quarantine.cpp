@@ -56,13 +56,8 @@ void add_quarantine(CLI::App& parent, Globals& globals, Action& action) {
       ->type_name("TEXT");
   command->callback([&globals, &action, order] {
     action = [&globals, order] {
-      const auto workload = ask(globals, control::method::quarantine,
-                                {{"name", order->name}, {"reason", order->reason}});
-      if (!workload) {
-        return report(globals, workload.error());
-      }
-      globals.json ? print_json(*workload) : print_quarantined(*workload);
-      return kYes;
+      return print_answer(globals, control::method::quarantine,
+                          {{"name", order->name}, {"reason", order->reason}}, print_quarantined);
     };
   });
 }
@@ -73,12 +68,8 @@ void add_release(CLI::App& parent, Globals& globals, Action& action) {
   command->add_option("NAME", *name, "name of the workload")->required();
   command->callback([&globals, &action, name] {
     action = [&globals, name] {
-      const auto workload = ask(globals, control::method::release, {{"name", *name}});
-      if (!workload) {
-        return report(globals, workload.error());
-      }
-      globals.json ? print_json(*workload) : print_released(*name, *workload);
-      return kYes;
+      return print_answer(globals, control::method::release, {{"name", *name}},
+                          [&name](const json& workload) { print_released(*name, workload); });
     };
   });
 }

@@ -49,14 +49,9 @@ void add_rules(CLI::App& parent, Globals& globals, Action& action) {
       "Counts reported flows: denied and audited ones, and samples of allowed ones (see\n"
       "'trirectl flows --all'). A rule keeps its count across reloads unless it changes;\n"
       "a restart of triremed begins again. SINCE says when counting began.");
-  command->callback([&] {
-    action = [&] {
-      const auto rules = ask(globals, control::method::rules, json::object());
-      if (!rules) {
-        return report(globals, rules.error());
-      }
-      globals.json ? print_json(*rules) : print_rules(*rules);
-      return kYes;
+  command->callback([&globals, &action] {
+    action = [&globals] {
+      return print_answer(globals, control::method::rules, json::object(), print_rules);
     };
   });
 }

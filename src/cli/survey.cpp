@@ -103,12 +103,7 @@ void add_survey(CLI::App& parent, Globals& globals, Action& action) {
       "policy in force would then deny, if it was enforced. Changes nothing.");
   command->callback([&globals, &action] {
     action = [&globals] {
-      const auto survey = ask(globals, control::method::survey, json::object());
-      if (!survey) {
-        return report(globals, survey.error());
-      }
-      globals.json ? print_json(*survey) : print_survey(*survey);
-      return kYes;
+      return print_answer(globals, control::method::survey, json::object(), print_survey);
     };
   });
 }

@@ -83,12 +83,9 @@ void add_workloads(CLI::App& parent, Globals& globals, Action& action) {
   command->add_flag("-v,--verbose", *verbose, "list the capabilities of each workload");
   command->callback([&globals, &action, verbose] {
     action = [&globals, verbose] {
-      const auto workloads = ask(globals, control::method::workloads, json::object());
-      if (!workloads) {
-        return report(globals, workloads.error());
-      }
-      globals.json ? print_json(*workloads) : print_workloads(*workloads, globals.wide, *verbose);
-      return kYes;
+      return print_answer(
+          globals, control::method::workloads, json::object(),
+          [&](const json& workloads) { print_workloads(workloads, globals.wide, *verbose); });
     };
   });
 }
