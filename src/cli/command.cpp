@@ -67,12 +67,14 @@ std::string configuration_dir(const Globals& globals) {
   return globals.config_dir.empty() ? daemon_dir(globals) : globals.config_dir;
 }
 
+bool is_same_directory(const std::string& one, const std::string& other) {
+  std::error_code error;
+  return std::filesystem::equivalent(one, other, error) && !error;
+}
+
 bool is_configuration_dir(const Globals& globals, const std::string& directory) {
-  const auto is = [&directory](const std::string& other) {
-    std::error_code error;
-    return std::filesystem::equivalent(directory, other, error) && !error;
-  };
-  return is(TRIREME_SYSCONFDIR) || is(daemon_dir(globals));
+  return is_same_directory(directory, TRIREME_SYSCONFDIR) ||
+         is_same_directory(directory, daemon_dir(globals));
 }
 
 int report(const Globals& globals, const Error& error) {

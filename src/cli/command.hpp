@@ -87,8 +87,10 @@ int print_answer(const Globals& globals, const char* method, const nlohmann::jso
 /// within 5 s, or this user must not ask it) /etc/trireme.
 [[nodiscard]] std::string configuration_dir(const Globals& globals);
 
-/// True if the directory is /etc/trireme or the running daemon's. Compares the directories, not
-/// their names.
+/// Compares the directories, not their names. False if one of them does not exist.
+[[nodiscard]] bool is_same_directory(const std::string& one, const std::string& other);
+
+/// True if the directory is /etc/trireme or the running daemon's, as is_same_directory() does.
 [[nodiscard]] bool is_configuration_dir(const Globals& globals, const std::string& directory);
 
 /// Prints "trirectl: MESSAGE" and, on a line of its own, the hint on stderr; with --json also
