@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdio>
 #include <memory>
 
 #include "command.hpp"
@@ -52,6 +53,18 @@ void print_diagnostics(const std::string& directory,
       fmt::print("{}\n", fit(printable(diagnostic.text()), 4));
     }
   }
+}
+
+void report_invalid(const Globals& globals, const std::string& directory,
+                    const std::vector<config::Diagnostic>& diagnostics, const char* outcome) {
+  if (globals.json) {
+    print_json({{"error", {{"message", directory + " is invalid"}, {"hint", ""}}},
+                {"diagnostics", to_json(diagnostics)}});
+  }
+  for (const auto& diagnostic : diagnostics) {
+    fmt::print(stderr, "{}\n", printable(diagnostic.text()));
+  }
+  fmt::print(stderr, "trirectl: {} is invalid: {}\n", printable(directory), outcome);
 }
 
 }  // namespace trireme::cli

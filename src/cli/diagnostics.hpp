@@ -34,4 +34,9 @@ void print_diagnostics(const std::string& directory,
                        const std::vector<config::Diagnostic>& diagnostics,
                        const std::string& format);
 
+/// Prints the diagnostics and "trirectl: DIR is invalid: OUTCOME" on stderr; with --json also
+/// {"error", "diagnostics"} on stdout.
+void report_invalid(const Globals& globals, const std::string& directory,
+                    const std::vector<config::Diagnostic>& diagnostics, const char* outcome);
+
 }  // namespace trireme::cli

@@ -96,23 +96,14 @@ Result<Daemon> look_at_daemon(const Globals& globals) {
 /// Prints every diagnostic if there is an error; warnings if there is none.
 bool check_files(const Globals& globals, const std::string& directory,
                  const config::Configuration& configuration) {
-  const bool valid = configuration.valid();
-  if (!valid && globals.json) {
-    print_json({{"error", {{"message", directory + " is invalid"}, {"hint", ""}}},
-                {"diagnostics", to_json(configuration.diagnostics)}});
+  if (!configuration.valid()) {
+    report_invalid(globals, directory, configuration.diagnostics, "not applied");
+    return false;
   }
   for (const auto& diagnostic : configuration.diagnostics) {
     fmt::print(stderr, "{}\n", printable(diagnostic.text()));
   }
-  if (!valid) {
-    fmt::print(stderr, "trirectl: {} is invalid: not applied\n", printable(directory));
-  }
-  return valid;
-}
-
-bool is_same_directory(const std::string& one, const std::string& other) {
-  std::error_code error;
-  return fs::equivalent(one, other, error) && !error;
+  return true;
 }
 
 /// A directory without identity files would remove the identity of this host. A policy repository

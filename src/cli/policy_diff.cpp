@@ -168,14 +168,7 @@ int run_diff(const Globals& globals, const DiffOptions& options) {
       options.directory.empty() ? configuration_dir(globals) : options.directory;
   const auto configuration = config::load(directory, config::KeyFiles::optional);
   if (!configuration.valid()) {
-    if (globals.json) {
-      print_json({{"error", {{"message", directory + " is invalid"}, {"hint", ""}}},
-                  {"diagnostics", to_json(configuration.diagnostics)}});
-    }
-    for (const auto& diagnostic : configuration.diagnostics) {
-      fmt::print(stderr, "{}\n", printable(diagnostic.text()));
-    }
-    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", printable(directory));
+    report_invalid(globals, directory, configuration.diagnostics, "not compared");
     return kNo;
   }
   print_key_warnings(configuration);
