@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "diagnostics.hpp"
 #include "trireme/base/printable.hpp"
 
 namespace trireme::cli {
@@ -51,9 +52,8 @@ std::string github_annotation(const std::string& directory, const config::Diagno
       place += fmt::format(",col={}", where.column);
     }
   }
-  const bool is_error = diagnostic.severity == config::Diagnostic::Severity::error;
   const std::string hint = diagnostic.hint.empty() ? "" : "; " + diagnostic.hint;
-  return fmt::format("::{}{}::{}", is_error ? "error" : "warning", place,
+  return fmt::format("::{}{}::{}", is_error(diagnostic) ? "error" : "warning", place,
                      escaped(diagnostic.message + hint, false));
 }
 
