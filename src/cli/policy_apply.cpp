@@ -16,6 +16,7 @@
 #include "diagnostics.hpp"
 #include "policy_diff.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/config/file_set.hpp"
 #include "trireme/control/methods.hpp"
 #include "values.hpp"
@@ -134,9 +135,9 @@ int print_in_force(const Globals& globals, const json& outcome) {
     print_json(outcome);
     return kYes;
   }
-  const auto rules = outcome.value("rules", 0);
-  fmt::print("in force: generation {}, {} {}, digest {}\n", outcome.value("generation", 0), rules,
-             rules == 1 ? "rule" : "rules", printable(outcome.value("digest", "?").substr(0, 16)));
+  fmt::print("in force: generation {}, {}, digest {}\n", outcome.value("generation", 0),
+             counted(outcome.value("rules", std::uint64_t{0}), "rule"),
+             printable(outcome.value("digest", "?").substr(0, 16)));
   if (const json until = outcome.value("confirm_until", json()); until.is_string()) {
     fmt::print("rolled back at {} unless confirmed: trirectl policy confirm\n",
                printable(until.get<std::string>()));

@@ -9,6 +9,7 @@
 
 #include "loaded.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/control/graph.hpp"
 
 namespace trireme::cli {
@@ -64,9 +65,8 @@ int draw(const Globals& globals, const std::string& format) {
     print_json(control::to_json(graph));
   } else if (format == "html") {
     const std::string page = control::graph_page(
-        graph, fmt::format("trireme: {} {}, {} {}", graph.nodes.size(),
-                           graph.nodes.size() == 1 ? "endpoint" : "endpoints", graph.edges.size(),
-                           graph.edges.size() == 1 ? "connection" : "connections"));
+        graph, fmt::format("trireme: {}, {}", counted(graph.nodes.size(), "endpoint"),
+                           counted(graph.edges.size(), "connection")));
     std::fwrite(page.data(), 1, page.size(), stdout);
   } else if (format == "svg") {
     if (Status drawn = print_svg(policy::dot(graph)); !drawn) {

@@ -6,6 +6,7 @@
 #include "flow_query.hpp"
 #include "loaded.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/suggest.hpp"
 
@@ -70,9 +71,8 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
   }
   const auto suggestion = policy::suggest(*policy, flows->flows, labels, published);
   const std::string toml = suggestion.toml(
-      fmt::format("trirectl policy suggest{}: from {} {} of {} flows.", denied ? " --denied" : "",
-                  flows->flows.size(), flows->flows.size() == 1 ? "kind" : "kinds",
-                  denied ? "audited or denied" : "audited"));
+      fmt::format("trirectl policy suggest{}: from {} of {} flows.", denied ? " --denied" : "",
+                  counted(flows->flows.size(), "kind"), denied ? "audited or denied" : "audited"));
   if (globals.json) {
     print_json(suggestion_json(suggestion, toml));
   } else {

@@ -3,6 +3,7 @@
 
 #include "command.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/control/methods.hpp"
 
 namespace trireme::cli {
@@ -24,8 +25,8 @@ void add_reload(CLI::App& parent, Globals& globals, Action& action) {
       for (const auto& warning : answer->value("warnings", nlohmann::json::array())) {
         fmt::print("{}\n", printable(warning.get<std::string>()));
       }
-      fmt::print("reloaded: generation {}, {} {}\n", answer->value("generation", 0),
-                 answer->value("rules", 0), answer->value("rules", 0) == 1 ? "rule" : "rules");
+      fmt::print("reloaded: generation {}, {}\n", answer->value("generation", 0),
+                 counted(answer->value("rules", std::uint64_t{0}), "rule"));
       return kYes;
     };
   });

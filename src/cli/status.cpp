@@ -8,6 +8,7 @@
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/config/file_set.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -54,12 +55,11 @@ void print_tokens(const json& tokens) {
   print_field("peers", fmt::format("{}; {} remote {} cached",
                                    peers_text(tokens.value("peers", json::array())), cached,
                                    cached == 1 ? "identity" : "identities"));
-  const int threads = tokens.value("threads", 0);
-  const int points = tokens.value("enforcement_points", 0);
-  print_field("handshakes",
-              fmt::format("{}, {} {}, {} {}", queues_text(tokens.value("queues", "?")), threads,
-                          threads == 1 ? "thread" : "threads", points,
-                          points == 1 ? "namespace" : "namespaces"));
+  print_field(
+      "handshakes",
+      fmt::format("{}, {}, {}", queues_text(tokens.value("queues", "?")),
+                  counted(tokens.value("threads", std::uint64_t{0}), "thread"),
+                  counted(tokens.value("enforcement_points", std::uint64_t{0}), "namespace")));
 }
 
 /// Whether the kernel quarantines a new container until the daemon knows it.
@@ -77,10 +77,9 @@ void print_births(const json& births) {
 
 void print_policy(const json& policy) {
   const auto generation = policy.value("generation", 0);
-  print_field(
-      "policy",
-      fmt::format("generation {}, {} {}, loaded {}", generation, policy.value("rules", 0),
-                  policy.value("rules", 0) == 1 ? "rule" : "rules", policy.value("loaded", "?")));
+  print_field("policy", fmt::format("generation {}, {}, loaded {}", generation,
+                                    counted(policy.value("rules", std::uint64_t{0}), "rule"),
+                                    policy.value("loaded", "?")));
   print_field("", fmt::format("{}, digest {}", policy.value("directory", "?"),
                               policy.value("digest", "?").substr(0, 16)));
   if (const json errors = policy.value("errors", json::array()); !errors.empty()) {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <map>
-
 #include "command.hpp"
 #include "flow_line.hpp"
 #include "table.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/control/methods.hpp"
 
 namespace trireme::cli {
@@ -72,8 +71,8 @@ void print_denied(const json& survey) {
                named_end(flow.value("source", json::object())),
                named_end(flow.value("destination", json::object())), service_text(flow)});
   }
-  fmt::print("\n{} of {} open {} would then be denied{}\n", count, connections,
-             connections == 1 ? "connection" : "connections", count == 0 ? "" : ":");
+  fmt::print("\n{} of {} would then be denied{}\n", count, counted(connections, "open connection"),
+             count == 0 ? "" : ":");
   if (count > 0) {
     fmt::print("\n{}", table.render(terminal_width()));
   }

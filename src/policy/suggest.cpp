@@ -10,6 +10,7 @@
 #include <set>
 
 #include "suggest_sides.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::policy {
@@ -167,8 +168,7 @@ class Suggesting {
     make_names_unique();
     result_.networks = sides_.networks();
     for (const auto& [why, count] : left_out_) {
-      result_.left_out.push_back(
-          fmt::format("{} {}: {}", count, count == 1 ? "flow" : "flows", why));
+      result_.left_out.push_back(fmt::format("{}: {}", counted(count, "flow"), why));
     }
     return std::move(result_);
   }

@@ -2,6 +2,7 @@
 // Writes a suggestion as a TOML file for an operator to review, shorten and save.
 #include <fmt/format.h>
 
+#include "trireme/base/counted.hpp"
 #include "trireme/base/printable.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/suggest.hpp"
@@ -60,9 +61,9 @@ std::string toml_string(std::string_view text) {
 
 std::string Suggestion::toml(const std::string& context) const {
   std::string out = comment_line(context);
-  out += fmt::format("# {} {} {} {} {}; {} {} already allowed.\n", rules.size(),
-                     rules.size() == 1 ? "rule" : "rules", rules.size() == 1 ? "covers" : "cover",
-                     needed, needed == 1 ? "flow" : "flows", allowed, allowed == 1 ? "is" : "are");
+  out += fmt::format("# {} {} {}; {} {} already allowed.\n", counted(rules.size(), "rule"),
+                     rules.size() == 1 ? "covers" : "cover", counted(needed, "flow"), allowed,
+                     allowed == 1 ? "is" : "are");
   out +=
       "# Review every rule before you save it in policy.d: a flow that was seen is not necessarily "
       "one to allow.\n";
@@ -76,8 +77,8 @@ std::string Suggestion::toml(const std::string& context) const {
                        toml_array(network.names.empty() ? cidrs : network.names));
   }
   for (const SuggestedRule& rule : rules) {
-    out += "\n" + comment_line(fmt::format("{} {}, for example {}", rule.flows,
-                                           rule.flows == 1 ? "flow" : "flows", rule.example));
+    out += "\n" + comment_line(
+                      fmt::format("{}, for example {}", counted(rule.flows, "flow"), rule.example));
     if (!rule.last.empty()) {
       out += comment_line("last seen " + rule.last);
     }
