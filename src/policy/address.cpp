@@ -144,6 +144,10 @@ Result<Prefix> Prefix::parse(std::string_view text) {
   return prefix;
 }
 
+Prefix Prefix::around(const Address& address, std::uint8_t length) {
+  return {masked(address, length), length};
+}
+
 bool Prefix::contains(const Address& other) const {
   return other.family == address.family && masked(other, length) == address;
 }

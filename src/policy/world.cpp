@@ -27,17 +27,7 @@ bool is_same_network(const WorldEnd& a, const WorldEnd& b) {
 
 /// Whether the interface's on-link prefix contains the other address.
 bool is_on_link(const World::Interface& interface, const Address& other) {
-  const Address& own = interface.address;
-  if (own.family != other.family) {
-    return false;
-  }
-  for (unsigned bit = 0; bit < interface.length; ++bit) {
-    const unsigned mask = 0x80U >> (bit % 8);
-    if (((own.bytes.at(bit / 8) ^ other.bytes.at(bit / 8)) & mask) != 0) {
-      return false;
-    }
-  }
-  return true;
+  return Prefix::around(interface.address, interface.length).contains(other);
 }
 
 int rank(const Decision& decision) {

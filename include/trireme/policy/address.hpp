@@ -39,6 +39,8 @@ struct Prefix {
 
   [[nodiscard]] static Result<Prefix> parse(
       std::string_view text);  // a bare address is a /32 or /128
+  /// The prefix of this length that contains the address, whose host bits may be set.
+  [[nodiscard]] static Prefix around(const Address& address, std::uint8_t length);
   [[nodiscard]] bool contains(const Address& other) const;
   [[nodiscard]] Address last() const;  // the last address of the prefix; the first is `address`
   [[nodiscard]] std::string text() const;
