@@ -180,12 +180,8 @@ class Values {
 
   /// The commands below the one that the arguments name.
   [[nodiscard]] std::vector<std::string> commands() const {
-    const CLI::App* program = line_.command;
-    while (program->get_parent() != nullptr) {
-      program = program->get_parent();
-    }
     std::vector<std::string> words;
-    if (const auto command = find_command(*program, line_.arguments)) {
+    if (const auto command = find_command(program_of(*line_.command), line_.arguments)) {
       for (const CLI::App* each : visible_commands(**command)) {
         words.push_back(each->get_name());
       }

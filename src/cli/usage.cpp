@@ -56,14 +56,6 @@ const CLI::App* find_anywhere(const CLI::App& app, const std::string& name) {
   return nullptr;
 }
 
-const CLI::App& program_of(const CLI::App& command) {
-  const CLI::App* program = &command;
-  while (program->get_parent() != nullptr) {
-    program = program->get_parent();
-  }
-  return *program;
-}
-
 std::string unknown_command(const CLI::App& app, const std::string& word) {
   if (const CLI::App* elsewhere = find_anywhere(program_of(app), word); elsewhere != nullptr) {
     return fmt::format("unknown command '{}'; the command is '{}'", word, path_of(*elsewhere));
@@ -234,6 +226,14 @@ std::string error_lines(const std::string& program, const Error& error) {
 
 std::vector<const CLI::App*> visible_commands(const CLI::App& app) {
   return app.get_subcommands([](const CLI::App* command) { return !command->get_group().empty(); });
+}
+
+const CLI::App& program_of(const CLI::App& command) {
+  const CLI::App* program = &command;
+  while (program->get_parent() != nullptr) {
+    program = program->get_parent();
+  }
+  return *program;
 }
 
 std::string path_of(const CLI::App& command) {

@@ -39,6 +39,9 @@ namespace trireme::cli {
 /// The subcommands that are not hidden.
 [[nodiscard]] std::vector<const CLI::App*> visible_commands(const CLI::App& app);
 
+/// The program that the command belongs to; itself if it is the program.
+[[nodiscard]] const CLI::App& program_of(const CLI::App& command);
+
 /// "trirectl policy diff": the names of the command and of those that it belongs to.
 [[nodiscard]] std::string path_of(const CLI::App& command);
 
