@@ -147,7 +147,7 @@ bool TableReader::check_time(const Key& key, const toml::node& node) {
 }
 
 bool TableReader::check_list(const Key& key, const toml::node& node) {
-  const bool may_be_text = key.type == Key::Key::Type::text_or_list;
+  const bool may_be_text = key.type == Key::Type::text_or_list;
   if (may_be_text && node.is_string()) {
     return true;
   }
