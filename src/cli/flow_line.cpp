@@ -153,6 +153,11 @@ std::string clock_text(const std::string& time) {
   return fmt::format("{:%m-%d %H:%M:%S}", local);
 }
 
+std::string seconds_text(const std::string& time) {
+  const std::string text = clock_text(time);
+  return text.substr(0, text.find('.'));
+}
+
 std::string flow_line(const json& flow, std::size_t width) {
   const std::string verdict = flow.value("verdict", "?");
   const std::string head = clock_text(flow.value("time", "?"));

@@ -25,6 +25,8 @@ struct EndTexts {
 /// An RFC 3339 time in local time: "14:26:26.174" if it is today, else "11-24 14:26:26". Text that
 /// is not a time is returned unchanged, except for control characters.
 [[nodiscard]] std::string clock_text(const std::string& time);
+/// clock_text() without the fraction of a second, for tables.
+[[nodiscard]] std::string seconds_text(const std::string& time);
 
 /// The flow in short, wrapped into lines of at most `width` characters. The verdict is colored (see
 /// paint_verdict()).

@@ -49,8 +49,7 @@ void print_tallies(const std::vector<json>& flows, bool live, bool wide) {
   for (const json& flow : flows) {
     std::vector<std::string> row = {std::to_string(flow.value("count", std::uint64_t{0}))};
     if (!live) {
-      const std::string last = clock_text(flow.value("time", "?"));
-      row.push_back(last.substr(0, last.find('.')));
+      row.push_back(seconds_text(flow.value("time", "?")));
     }
     const auto [source, destination] =
         wide ? EndTexts{end_text(flow.value("source", json::object())),

@@ -28,8 +28,7 @@ std::string action_text(const json& rule) {
 
 void print_rules(const json& rules) {
   const auto clock = [](const json& time, const char* none) {
-    const std::string text = time.is_string() ? clock_text(time.get<std::string>()) : none;
-    return text.substr(0, text.find('.'));
+    return time.is_string() ? seconds_text(time.get<std::string>()) : std::string(none);
   };
   Table table({"HITS", "LAST", "SINCE", "RULE", "NAME", "PLACE"});
   for (const json& rule : rules) {
