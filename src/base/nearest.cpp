@@ -6,14 +6,12 @@
 #include <algorithm>
 #include <numeric>
 
+#include "trireme/base/lower_case.hpp"
+
 namespace trireme {
 namespace {
 
 constexpr std::size_t kLongestWord = 64;
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
 
 // Optimal string alignment distance. Each row of the table depends on the two before it, so that
 // only three rows are kept.

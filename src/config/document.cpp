@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "words.hpp"
+#include "trireme/base/lower_case.hpp"
 
 namespace trireme::config {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "trireme/base/file.hpp"
 #include "trireme/base/json.hpp"
-#include "words.hpp"
+#include "trireme/base/lower_case.hpp"
 
 namespace trireme::config {
 namespace {

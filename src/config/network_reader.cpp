@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "policy_reader.hpp"
-#include "words.hpp"
+#include "trireme/base/lower_case.hpp"
 
 namespace trireme::config {
 namespace {

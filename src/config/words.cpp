@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "trireme/base/printable.hpp"
 #include "trireme/policy/labels.hpp"
 
@@ -48,14 +46,6 @@ std::string without_middle(std::string text) {
     ++end;
   }
   return text.substr(0, begin) + "…" + text.substr(end);
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return lower;
 }
 
 }  // namespace trireme::config

@@ -16,7 +16,5 @@ namespace trireme::config {
 /// Replaces the middle of a long text by "…", because a message can quote a value of megabytes, and
 /// goes to the log and to everybody who asks for the status. `text` must be valid UTF-8.
 [[nodiscard]] std::string without_middle(std::string text);
-/// Converts ASCII letters to lower case.
-[[nodiscard]] std::string lower_case(std::string_view text);
 
 }  // namespace trireme::config

@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "trireme/base/lower_case.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/samples.hpp"
 
@@ -303,11 +304,7 @@ std::vector<ExplainEnd> EndParser::labels(std::string_view text, const LabelSet&
 }
 
 std::string plain_name(std::string_view text) {
-  std::string name(text.substr(0, text.size() - (text.ends_with('.') ? 1 : 0)));
-  std::ranges::transform(name, name.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return name;
+  return lower_case(text.substr(0, text.size() - (text.ends_with('.') ? 1 : 0)));
 }
 
 Result<std::vector<ExplainEnd>> EndParser::parse(std::string_view text) const {

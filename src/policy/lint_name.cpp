@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "lint_parts.hpp"
+#include "trireme/base/lower_case.hpp"
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/ports.hpp"
 
@@ -33,14 +34,6 @@ constexpr std::array<std::string_view, 14> kServices = {
 bool is_word_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' ||
          c == '/' || c == '*' || (static_cast<unsigned char>(c) & 0x80U) != 0;
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  std::ranges::transform(lower, lower.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return lower;
 }
 
 Words split(std::string_view text) {

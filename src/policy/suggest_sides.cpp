@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "trireme/base/lower_case.hpp"
+
 namespace trireme::policy {
 namespace {
 
@@ -192,15 +194,6 @@ std::string Sides::site(const SeenEnd& end, Role role) const {
   }
   return best;
 }
-
-namespace {
-
-/// For comparing names of networks, which ignores case.
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-}  // namespace
 
 std::string Sides::base_name(const std::set<AddressUse>& uses) {
   const AddressUse& first = *uses.begin();
