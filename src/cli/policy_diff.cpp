@@ -6,7 +6,6 @@
 
 #include "diagnostics.hpp"
 #include "diff_view.hpp"
-#include "flow_query.hpp"
 #include "identity_view.hpp"
 #include "journal_flows.hpp"
 #include "loaded.hpp"

@@ -2,8 +2,6 @@
 // trirectl: queries the daemon, and checks policies without it. One file per subcommand.
 #include <fmt/format.h>
 
-#include <cstdio>
-
 #include "command.hpp"
 #include "completion.hpp"
 #include "trireme/control/instance.hpp"

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 
-#include <algorithm>
-
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::policy {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entries that would allow one flow to or from an endpoint without labels.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 
