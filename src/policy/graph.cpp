@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "trireme/base/printable.hpp"
 #include "trireme/policy/explain.hpp"
@@ -129,14 +130,15 @@ class Drawing {
     GraphEdge& line = edge(node_of_[place(flow.from)], node_of_[place(flow.to)]);
     const PortRange ports = range_of(flow);
     const Verdict verdict = judge(policy_, names_, flow).verdict;
-    for (GraphUse& use : line.did) {
-      if (use.ports == ports && use.verdict == verdict) {
-        use.count += flow.count;
-        use.last = std::max(use.last, flow.last);
-        return;
-      }
+    const auto [known, is_new] =
+        uses_.try_emplace(std::tuple(line.from, line.to, ports, verdict), line.did.size());
+    if (is_new) {
+      line.did.push_back({ports, verdict, flow.count, flow.last});
+      return;
     }
-    line.did.push_back({ports, verdict, flow.count, flow.last});
+    GraphUse& use = line.did[known->second];
+    use.count += flow.count;
+    use.last = std::max(use.last, flow.last);
   }
 
   /// The party of an endpoint. A process of this host is @host even if a network contains its
@@ -208,6 +210,8 @@ class Drawing {
   std::vector<std::size_t> node_of_;         // by party
   std::vector<std::size_t> representative_;  // by node: one of its parties
   std::map<std::pair<std::size_t, std::size_t>, GraphEdge> edges_;
+  // By edge, ports and verdict: the index in GraphEdge::did. A scan has as many as there are ports.
+  std::map<std::tuple<std::size_t, std::size_t, PortRange, Verdict>, std::size_t> uses_;
   Graph result_;
 };
 
