@@ -17,6 +17,7 @@
 #include <tuple>
 
 #include "trireme/base/file.hpp"
+#include "words.hpp"
 
 namespace trireme::config {
 namespace {
@@ -29,10 +30,6 @@ constexpr const char* kFresh = ".trireme-new";  // ends the name of a file that 
 constexpr unsigned kDefaultMode = 0644;
 constexpr unsigned kDirectoryMode = 0755;
 
-bool is_read(const std::string& name) {
-  return name.ends_with(".toml") && !name.starts_with('.');
-}
-
 /// Whether load() reads the file as a part of this name: "policy.toml" or "policy.d/x.toml".
 bool belongs_to(const std::string& part, const std::string& file) {
   const std::string drop_ins = part + ".d/";
@@ -40,7 +37,7 @@ bool belongs_to(const std::string& part, const std::string& file) {
     return file == part + ".toml";
   }
   const std::string name = file.substr(drop_ins.size());
-  return is_read(name) && name.find('/') == std::string::npos && policy::is_printable(name);
+  return is_drop_in(name) && name.find('/') == std::string::npos && policy::is_printable(name);
 }
 
 std::vector<Source> sources_of(const json& list) {
@@ -106,7 +103,7 @@ Result<std::vector<std::string>> existing_files(const std::string& directory) {
     if (*mode) {
       files.push_back(part + ".toml");
     }
-    const auto more = drop_ins(directory, part, is_read);
+    const auto more = drop_ins(directory, part, is_drop_in);
     if (!more) {
       return more;
     }

@@ -17,6 +17,7 @@
 #include "trireme/config/file_set.hpp"
 #include "trireme/policy/expiry.hpp"
 #include "trust_files.hpp"
+#include "words.hpp"
 
 namespace trireme::config {
 namespace {
@@ -107,7 +108,7 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
   fs::directory_iterator entries(absolute(name), error);
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string file = entries->path().filename().string();
-    if (!file.ends_with(".toml") || file.starts_with('.')) {
+    if (!is_drop_in(file)) {
       continue;
     }
     if (policy::is_printable(file)) {

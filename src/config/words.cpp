@@ -48,4 +48,8 @@ std::string without_middle(std::string text) {
   return text.substr(0, begin) + "…" + text.substr(end);
 }
 
+bool is_drop_in(std::string_view name) {
+  return name.ends_with(".toml") && !name.starts_with('.');
+}
+
 }  // namespace trireme::config

@@ -16,5 +16,7 @@ namespace trireme::config {
 /// Replaces the middle of a long text by "…", because a message can quote a value of megabytes, and
 /// goes to the log and to everybody who asks for the status. `text` must be valid UTF-8.
 [[nodiscard]] std::string without_middle(std::string text);
+/// Whether load() reads a file of this name in policy.d and identity.d, if it can.
+[[nodiscard]] bool is_drop_in(std::string_view name);
 
 }  // namespace trireme::config
