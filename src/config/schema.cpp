@@ -6,14 +6,14 @@
 namespace trireme::config {
 namespace {
 
-using json = nlohmann::ordered_json;
+using nlohmann::ordered_json;
 using Type = Key::Type;
 
-json section_schema(const Section& section);
+ordered_json section_schema(const Section& section);
 
 /// JSON Schema counts characters: it rejects nothing that the reader, which counts bytes, accepts.
-json text_schema(bool non_empty, std::size_t longest = 0) {
-  json schema = {{"type", "string"}};
+ordered_json text_schema(bool non_empty, std::size_t longest = 0) {
+  ordered_json schema = {{"type", "string"}};
   if (non_empty) {
     schema["minLength"] = 1;
   }
@@ -23,23 +23,23 @@ json text_schema(bool non_empty, std::size_t longest = 0) {
   return schema;
 }
 
-json list_schema(bool non_empty) {
-  json schema = {{"type", "array"}, {"items", {{"type", "string"}}}};
+ordered_json list_schema(bool non_empty) {
+  ordered_json schema = {{"type", "array"}, {"items", {{"type", "string"}}}};
   if (non_empty) {
     schema["minItems"] = 1;
   }
   return schema;
 }
 
-json table_schema(bool non_empty) {
-  json schema = {{"type", "object"}, {"additionalProperties", {{"type", "string"}}}};
+ordered_json table_schema(bool non_empty) {
+  ordered_json schema = {{"type", "object"}, {"additionalProperties", {{"type", "string"}}}};
   if (non_empty) {
     schema["minProperties"] = 1;
   }
   return schema;
 }
 
-json value_schema(const Key& key) {
+ordered_json value_schema(const Key& key) {
   switch (key.type) {
     case Type::text:
       return text_schema(key.non_empty, key.longest);
@@ -52,12 +52,13 @@ json value_schema(const Key& key) {
     case Type::list:
       return list_schema(key.non_empty);
     case Type::text_or_list:
-      return {{"anyOf", json::array({text_schema(key.non_empty), list_schema(key.non_empty)})}};
+      return {
+          {"anyOf", ordered_json::array({text_schema(key.non_empty), list_schema(key.non_empty)})}};
     case Type::labels:
     case Type::texts:
       return table_schema(key.non_empty);
     case Type::labels_or_text:
-      return {{"anyOf", json::array({text_schema(true), table_schema(false)})}};
+      return {{"anyOf", ordered_json::array({text_schema(true), table_schema(false)})}};
     case Type::section:
       return section_schema(*key.section);
     case Type::entries:
@@ -66,12 +67,12 @@ json value_schema(const Key& key) {
   return {};
 }
 
-json section_schema(const Section& section) {
-  json schema = {
-      {"type", "object"}, {"additionalProperties", false}, {"properties", json::object()}};
-  json required = json::array();
+ordered_json section_schema(const Section& section) {
+  ordered_json schema = {
+      {"type", "object"}, {"additionalProperties", false}, {"properties", ordered_json::object()}};
+  ordered_json required = ordered_json::array();
   for (const Key& key : section.keys) {
-    json value = value_schema(key);
+    ordered_json value = value_schema(key);
     value["description"] = key.description;
     schema["properties"][std::string(key.name)] = std::move(value);
     if (key.required) {
@@ -82,18 +83,19 @@ json section_schema(const Section& section) {
     schema["required"] = std::move(required);
   }
   for (const std::string_view key : section.one_of) {
-    schema[section.only_one ? "oneOf" : "anyOf"].push_back({{"required", json::array({key})}});
+    schema[section.only_one ? "oneOf" : "anyOf"].push_back(
+        {{"required", ordered_json::array({key})}});
   }
   for (const auto& [one, other] : section.exclusive) {
-    schema["allOf"].push_back({{"not", {{"required", json::array({one, other})}}}});
+    schema["allOf"].push_back({{"not", {{"required", ordered_json::array({one, other})}}}});
   }
   return schema;
 }
 
-json file_schema(const Shape& shape) {
-  json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
-                 {"title", shape.file},
-                 {"description", shape.description}};
+ordered_json file_schema(const Shape& shape) {
+  ordered_json schema = {{"$schema", "http://ordered_json-schema.org/draft-07/schema#"},
+                         {"title", shape.file},
+                         {"description", shape.description}};
   schema.update(section_schema(shape.top));
   return schema;
 }

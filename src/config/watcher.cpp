@@ -15,6 +15,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "words.hpp"
+
 namespace trireme::config {
 namespace {
 
@@ -28,10 +30,6 @@ constexpr std::uint32_t kNameEvents = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN
 constexpr std::uint32_t kContentEvents = kNameEvents | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB;
 constexpr int kMaxLinks = 40;       // the kernel's limit, path_resolution(7)
 constexpr int kMaxArmAttempts = 8;  // an attempt is repeated if the tree changed during it
-
-bool is_drop_in(std::string_view name) {
-  return name.ends_with(".toml") && !name.starts_with('.');
-}
 
 // Inserts the components of `path` before the remaining ones.
 void prepend(std::deque<std::string>& components, const fs::path& path) {

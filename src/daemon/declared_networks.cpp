@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostBytes = 16U << 20U;
+constexpr std::size_t kMostNetworksBytes = 16U << 20U;
 
 std::string networks_file(const std::string& runtime_dir) {
   return runtime_dir + "/networks.json";
@@ -32,7 +32,7 @@ Status keep_declared_networks(const std::string& runtime_dir,
 
 docker::DeclaredNetworks read_declared_networks(const std::string& runtime_dir) {
   docker::DeclaredNetworks networks;
-  const auto content = read_file(networks_file(runtime_dir), kMostBytes);
+  const auto content = read_file(networks_file(runtime_dir), kMostNetworksBytes);
   const json value = content ? json::parse(*content, nullptr, false) : json();
   if (!value.is_object()) {
     return networks;

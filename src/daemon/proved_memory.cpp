@@ -23,7 +23,7 @@ using handshake::ProvedFlow;
 using handshake::Role;
 using policy::Number;
 
-constexpr std::size_t kMostBytes = 64U << 20U;
+constexpr std::size_t kMostRecordBytes = 64U << 20U;
 constexpr std::chrono::seconds kEvery(60);
 /// In place of kEvery if the memory is almost full: closed connections should make room soon.
 constexpr std::chrono::seconds kSoon(5);
@@ -170,7 +170,7 @@ void ProvedMemory::recall(const Points& points, const workload::Registry& regist
   for (points::Point* point : points) {
     by_inode[inode_of_point(*point)] = point;
   }
-  const auto content = read_file(file_, kMostBytes);
+  const auto content = read_file(file_, kMostRecordBytes);
   if (!content && ::access(file_.c_str(), F_OK) == 0) {
     spdlog::error("cannot restore proved connections; those that conntrack forgets will end: {}",
                   content.error().text());
