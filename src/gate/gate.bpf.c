@@ -562,11 +562,29 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
 
 /* --- sockets of removed cgroups --- */
 
-/* True if this socket of a removed cgroup is a connection that was closed before the removal. */
-static __always_inline int is_closed(struct __sk_buff* skb) {
+/* True for a segment without data of a connection whose direction from here is closed. Such
+ * segments only end the connection, at both ends. Not inlined, because it is called at two places.
+ */
+static __noinline int only_ends(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
-  return sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP &&
-         bpf_sk_storage_get(&closed, sk, 0, 0);
+  if (!sk || !(sk = bpf_sk_fullsock(sk)) || sk->protocol != IPPROTO_TCP ||
+      (sk->state != BPF_TCP_FIN_WAIT1 && sk->state != BPF_TCP_FIN_WAIT2 &&
+       sk->state != BPF_TCP_CLOSING && sk->state != BPF_TCP_LAST_ACK))
+    return 0;
+  __u8 protocol;
+  struct tcp_start tcp;
+  __u32 at = transport(skb, &protocol);
+  return at && protocol == IPPROTO_TCP && !bpf_skb_load_bytes(skb, at, &tcp, 14) &&
+         !(tcp.flags & SYN) && skb->len <= at + (tcp.offset >> 4) * 4u;
+}
+
+/* True for what may pass to and from this socket of a removed cgroup: everything if it is a
+ * connection that was closed before the removal, else what only ends it. */
+static __always_inline int may_pass(struct __sk_buff* skb) {
+  struct bpf_sock* sk = skb->sk;
+  return (sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP &&
+          bpf_sk_storage_get(&closed, sk, 0, 0)) ||
+         only_ends(skb);
 }
 
 /* --- egress --- */
@@ -603,7 +621,7 @@ int trireme_stamp(struct __sk_buff* skb) {
   if (skb->ifindex != LOOPBACK && is_calm(set, counted))
     return PASS;
   __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
-  if (number == TRIREME_ENDED && !is_closed(skb))
+  if (number == TRIREME_ENDED && !may_pass(skb))
     return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_ENDED);
   if (number == TRIREME_QUARANTINE)
     return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_QUARANTINE_OUT);
@@ -855,7 +873,7 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
   if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
   if (own == TRIREME_ENDED)
-    return is_closed(skb) ? PASS : refuse(skb, flags, p.from, own, TRIREME_REFUSED_ENDED);
+    return may_pass(skb) ? PASS : refuse(skb, flags, p.from, own, TRIREME_REFUSED_ENDED);
   if (own == TRIREME_QUARANTINE)
     return refuse(skb, flags, p.from, own, TRIREME_REFUSED_QUARANTINE_IN);
   if (is_unjudged && own != TRIREME_HOST)

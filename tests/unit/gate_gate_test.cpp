@@ -167,6 +167,39 @@ TEST_F(GateTest, SocketThatOutlivesItsWorkloadIsRefused) {
   EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it does not become @host";
 }
 
+TEST_P(Families, ConnectionThatItsWorkloadClosedEndsAtTheOtherEndToo) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const Fd listener = listen_in(b, GetParam());
+  Connection made = connect_from(a, listener);
+  ASSERT_TRUE(passes(made.client, made.server));
+  made.client.reset();
+  const std::uint64_t gone = id(a);
+  ASSERT_TRUE(tree_->remove(a)) << "the connection still has the cgroup";
+  must(gate_->end(gone));
+  const std::uint64_t before = gate_->refusals().value_or(Refusals{}).ended;
+  ASSERT_EQ(::shutdown(made.server.get(), SHUT_WR), 0);
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  EXPECT_TRUE(readable(made.server, 1000));
+  ASSERT_EQ(::getsockopt(made.server.get(), IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+  EXPECT_EQ(info.tcpi_state, BPF_TCP_CLOSE) << "its FIN was acknowledged";
+  EXPECT_EQ(gate_->refusals().value_or(Refusals{}).ended, before);
+}
+
+TEST_P(Families, ConnectionThatIsHeldTakesNoDataWhenItsSendingDirectionIsClosed) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const Fd listener = listen_in(b, GetParam());
+  const Connection made = connect_from(a, listener);
+  ASSERT_EQ(::shutdown(made.client.get(), SHUT_WR), 0);
+  ASSERT_TRUE(passes(made.server, made.client));
+  const std::uint64_t gone = id(a);
+  ASSERT_TRUE(tree_->remove(a));
+  must(gate_->end(gone));
+  EXPECT_FALSE(passes(made.server, made.client));
+}
+
 /// Connections of a process that ended still deliver what was written, on lo and on other devices.
 class Closed : public GateTest {
  protected:
