@@ -125,7 +125,7 @@ TEST_F(Networks, ARotationOnABadNetworkFailsNobody) {
   std::mt19937 random(9);
   Simulation simulation(client, server);
   simulation.network = [&](Kind, int before) { return bad_fate(random, 0.1, before); };
-  const int rotations = cases(10, 40);
+  const int rotations = cases(4, 40);
   milliseconds when(500);
   bool forth = true;
   for (int i = 0; i < rotations; i++, forth = !forth) {
@@ -159,7 +159,7 @@ TEST_F(Networks, ARotationOfCertificatesFailsNobody) {
   std::mt19937 random(10);
   Simulation simulation(client, server);
   simulation.network = [&](Kind, int before) { return bad_fate(random, 0.1, before); };
-  const int rotations = cases(6, 40);
+  const int rotations = cases(3, 40);
   constexpr milliseconds kApart(1'000);  // four verifications a second are allowed for a known peer
   milliseconds when = kApart;
   for (int i = 0; i < rotations; i++, when += kApart) {

@@ -215,7 +215,7 @@ Octets stripped(const Octets& bytes) {
 }
 
 TEST(PacketProperty, ParseReadsWhatWasWrittenAndStripUndoesAttach) {
-  const int count = cases(24'000, 100'000);
+  const int count = cases(6'000, 100'000);
   Generator generator(20240301);
   for (int i = 0; i < count && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE(i);
@@ -242,7 +242,7 @@ TEST(PacketProperty, ParseReadsWhatWasWrittenAndStripUndoesAttach) {
 }
 
 TEST(PacketProperty, WhatNeedsDataBecomesPadding) {
-  const int count = cases(12'000, 60'000);
+  const int count = cases(3'000, 60'000);
   Generator generator(20240302);
   for (int i = 0; i < count && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE(i);
@@ -267,7 +267,7 @@ TEST(PacketProperty, WhatNeedsDataBecomesPadding) {
 }
 
 TEST(PacketProperty, ProofIsFoundAndRemovedWhereverItStands) {
-  const int count = cases(12'000, 60'000);
+  const int count = cases(3'000, 60'000);
   Generator generator(20240303);
   for (int i = 0; i < count && !testing::Test::HasFailure(); ++i) {
     SCOPED_TRACE(i);
@@ -324,7 +324,7 @@ void exercise(const Octets& bytes, std::size_t length) {
 }
 
 TEST(PacketProperty, DamageNeverCrashes) {
-  const int count = cases(24'000, 100'000);
+  const int count = cases(6'000, 100'000);
   Generator generator(20240304);
   int read = 0;
   for (int i = 0; i < count && !testing::Test::HasFailure(); ++i) {
