@@ -117,7 +117,8 @@ build() { # PRESET [TARGET...]
 }
 
 unit_tests() { # PRESET SECONDS
-  ctest --preset "$1" -j "$jobs" --timeout "$2" --no-tests=error
+  # One more than processors: many tests wait.
+  ctest --preset "$1" -j "$((jobs + 1))" --timeout "$2" --no-tests=error
 }
 
 fuzz_one() { # TARGET SECONDS
@@ -171,7 +172,7 @@ system_tests() {
   fi
   step is-root 5 test "$EUID" -eq 0 || return
   sweep
-  step system $((long ? 6000 : 2700)) ctest --preset system -j 2 --no-tests=error \
+  step system $((long ? 6000 : 2700)) ctest --preset system -j 3 --no-tests=error \
     --timeout $((long ? 3600 : 600)) -R "^system_(${pattern#|})\$" "${excluded[@]}"
   grep -E '^ *[0-9]+/[0-9]+ Test' "$logs/system.log"
   sweep

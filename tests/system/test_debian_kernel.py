@@ -10,34 +10,13 @@ from tests.system.host import LONG, ROOT
 # An emulated processor is ten times slower, so only tests that depend on the kernel run here, and in
 # a short run one or two of each path.
 SHORT = (
-    *(
-        f"local.Baseline.test_{name}"
-        for name in (
-            "same_labels_talk",
-            "other_labels_are_refused",
-            "unlabelled_to_a_workload_is_refused",
-            "processes_without_labels_are_left_alone",
-        )
-    ),
+    "local.Baseline.test_same_labels_talk",
+    "local.Baseline.test_other_labels_are_refused",
     "gate.Gate.test_a_socket_that_outlives_its_workload_is_nobodys",
-    "gate.Gate.test_priorities_that_others_take_off_let_nobody_in",
-    *(
-        f"hosts.SharedSecret.test_{name}"
-        for name in (
-            "same_labels_talk",
-            "other_labels_are_refused_at_once",
-            "the_kind_of_queue_is_told",
-        )
-    ),
-    *(
-        f"datagrams.Datagrams.test_{name}"
-        for name in (
-            "same_labels_talk",
-            "other_labels_are_refused_at_once",
-            "nothing_arrives_ahead_of_the_proof",
-        )
-    ),
-    "idle.SharedSecret.test_whoever_speaks_first_after_conntrack_forgot",
+    "hosts.SharedSecret.test_same_labels_talk",
+    "hosts.SharedSecret.test_other_labels_are_refused_at_once",
+    "hosts.SharedSecret.test_the_kind_of_queue_is_told",
+    "datagrams.Datagrams.test_same_labels_talk",
 )
 FULL = (
     "local",
