@@ -71,6 +71,9 @@ class Socket:
     group: str = ""  # SO_REUSEPORT: "join", or "choose" if a program chooses at random
     is_elsewhere: bool = False  # in another network namespace, which has no daemon
     peer: tuple = ()  # peer of a UDP socket; other end of a connection
+    # Address of the last peer of a UDP socket that is no longer connected. Linux does not forget it
+    # for IPv6, and delivers nothing from other addresses to the socket.
+    former: str = ""
     # Ports that the socket has sent to, ordered by the first time. The gate may or may not remember
     # those in `perhaps`. `is_vague`: `perhaps` was not always empty, so the order is uncertain.
     asked: list = dataclasses.field(default_factory=list)
@@ -405,7 +408,7 @@ class World:
             return False
         each = self.random.choice(own)
         if each.peer:
-            each.peer = ()
+            each.peer, each.former = (), each.peer[0]
             each.holder.attempts.order("connect", each.name, "", 0)
             self.say(f"{each.name} is no longer connected")
             return True
@@ -421,7 +424,7 @@ class World:
             return False
         other = self.random.choice(others)
         each.holder.attempts.order("connect", each.name, other.address, other.port)
-        each.peer = (other.address, other.port)
+        each.peer, each.former = (other.address, other.port), ""
         self.say(f"{each.name} is connected to {other.name}")
         return True
 
