@@ -11,8 +11,8 @@
 # below build/fresh-machine and is removed at the end, also after a failure or a signal. Logs are
 # kept in build/logs/fresh-machine.
 #
-# Everything is compiled without a cache. To test this script itself, set
-# TRIREME_FRESH_CCACHE=DIRECTORY to use a compiler cache.
+# The clone has the path of this tree, so that the caches of the compiler and of tests/tidy.py serve,
+# which are shared with this machine. With TRIREME_FRESH_CACHE=none everything is compiled.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
@@ -29,7 +29,12 @@ done
 command -v debootstrap >/dev/null || die "debootstrap is not installed; run tests/install-deps.sh"
 
 release=bookworm user=admin
+tree=$PWD
+[[ $tree != /root/* ]] || tree=/home/$user/trireme # the user cannot enter /root
 scratch=$PWD/build/fresh-machine
+caches=${XDG_CACHE_HOME:-$HOME/.cache}
+[[ ${TRIREME_FRESH_CACHE:-} != none ]] || caches=''
+export caches
 root=$scratch/root
 logs=$PWD/build/logs/fresh-machine
 mkdir -p "$scratch" "$logs"
@@ -78,10 +83,12 @@ enter() {
   mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/dev/shm"
   mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"
   mkdir -m 1777 "$root/run/lock"
-  if [[ -n ${TRIREME_FRESH_CCACHE:-} ]]; then
-    mkdir -p "$root/root/.cache/ccache"
-    mount --bind "$TRIREME_FRESH_CCACHE" "$root/root/.cache/ccache"
-  fi
+  local cache
+  for cache in ccache trireme-tidy; do
+    [[ -n $caches && -d $caches/$cache ]] || continue
+    mkdir -p "$root/root/.cache/$cache"
+    mount --bind "$caches/$cache" "$root/root/.cache/$cache"
+  done
   hostname fresh
   cd "$root"
   pivot_root . .
@@ -103,9 +110,9 @@ as() {
 # --- the end ---
 
 remove_root() {
-  if [[ -x $root/usr/bin/python3 && -d $root/home/$user/trireme ]]; then
+  if [[ -x $root/usr/bin/python3 && -d $root$tree ]]; then
     # Cgroups are shared with this machine. A test that was killed leaves cgroups and their journal.
-    as root "cd /home/$user/trireme && python3 -B -c 'from tests.system import undo; undo.sweep()'"
+    as root "cd ${tree@Q} && python3 -B -c 'from tests.system import undo; undo.sweep()'"
   fi
   rm -rf --one-file-system "$root"
 }
@@ -119,7 +126,7 @@ end() {
     xargs -r kill -TERM 2>/dev/null <"/proc/$child/task/$child/children"
     wait "$child"
   fi
-  cp -r "$root/home/$user/trireme/build/"{quickstart.log,logs/.} "$logs" 2>/dev/null
+  cp -r "$root$tree/build/"{quickstart.log,logs/.} "$logs" 2>/dev/null
   remove_root
   exit "$rc"
 }
@@ -163,7 +170,9 @@ echo "$user ALL=(ALL:ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/$user"
 as root "/usr/sbin/useradd --create-home --shell /bin/bash $user"
 
 git bundle create --quiet "$root/home/$user/trireme.bundle" HEAD
-as "$user" 'git -c advice.detachedHead=false clone --quiet trireme.bundle trireme'
+mkdir -p "$root$tree"
+as root "chown $user: ${tree@Q}"
+as "$user" "git -c advice.detachedHead=false clone --quiet trireme.bundle ${tree@Q}"
 printf 'commit %s' "$(git log -1 --format='%h %s')"
 [[ -z $(git status --porcelain) ]] && echo || echo '; uncommitted changes are not included'
 
@@ -174,7 +183,7 @@ failed=0
 type_line() {
   local began=$SECONDS rc=0
   printf '\n%s$ %s\n' "$user" "$1"
-  as "$user" "cd trireme && exec $1" || rc=$?
+  as "$user" "cd ${tree@Q} && exec $1" || rc=$?
   printf '=> exit code %d after %d s\n' "$rc" "$((SECONDS - began))"
   ((rc == 0)) || failed=1
 }
