@@ -12,6 +12,7 @@ import subprocess
 import unittest
 
 from tests.system import waiting
+from tests.system.host import LONG
 from tests.system.lab import Lab, LabCase
 from tests.system.test_podman import FILES as PODMAN_FILES
 from tests.system.test_podman import start_podman
@@ -472,6 +473,7 @@ class WithDocker(Day, LabCase):
         cls.lab.start_docker()
 
 
+@unittest.skipUnless(LONG, "the same day as with Docker")
 class WithPodman(Day, LabCase):
     ENGINE = "podman"
     DOCKER = False

