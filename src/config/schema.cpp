@@ -93,7 +93,7 @@ ordered_json section_schema(const Section& section) {
 }
 
 ordered_json file_schema(const Shape& shape) {
-  ordered_json schema = {{"$schema", "http://ordered_json-schema.org/draft-07/schema#"},
+  ordered_json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"},
                          {"title", shape.file},
                          {"description", shape.description}};
   schema.update(section_schema(shape.top));

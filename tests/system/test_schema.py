@@ -79,6 +79,8 @@ class Schema(unittest.TestCase):
     def test_the_schemas_are_schemas(self):
         for name in ("policy", "identity"):
             jsonschema.Draft7Validator.check_schema(schema(name))
+            draft = jsonschema.Draft7Validator.META_SCHEMA["$schema"]
+            self.assertEqual(schema(name)["$schema"].rstrip("#"), draft.rstrip("#"))
 
     def test_files_of_the_corpora(self):
         accepted = 0
