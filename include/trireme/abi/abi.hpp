@@ -42,7 +42,7 @@ inline constexpr Number kQuarantine = TRIREME_QUARANTINE;
 /// the daemon has not decided yet.
 inline constexpr Number kBorn = TRIREME_BORN;
 /// In the gate only: the workload's cgroup is gone. In quarantine, except that connections closed
-/// before that still deliver what was written.
+/// before that still deliver what was written, and that those whose own direction is closed end.
 inline constexpr Number kEnded = TRIREME_ENDED;
 /// Whether packets of a socket with this number are dropped whatever policy says, but for what
 /// kEnded excepts.

@@ -22,7 +22,8 @@ enum {
   TRIREME_BORN = 3,       /* in `numbers` only: quarantined by trireme_born when the cgroup was
                            * created; the daemon has not decided yet */
   TRIREME_ENDED = 4, /* the workload's cgroup was removed: quarantined, but connections that were
-                      * closed before that still deliver what was written */
+                      * closed before that still deliver what was written, and those whose
+                      * own direction is closed end */
   TRIREME_FIRST_NUMBER = 16, /* of a workload or a remote identity; the gate sees the former only */
 };
 
