@@ -111,17 +111,47 @@ launch() { # NAME LIMIT COMMAND...
   set +m
 }
 
-# begin_check, end_check: the step check, in the time that other steps leave to the processors.
-begin_check() {
-  check_began=$SECONDS
-  launch check 1500 chrt --idle 0 tests/check.sh
+# beside NAME LIMIT COMMAND...: adds a step to those that begin_beside starts.
+beside_steps=()
+beside() { beside_steps+=("$(printf '%q ' "$@")"); }
+
+# begin_beside, end_beside: runs those steps one after the other in the processor time that the
+# system tests leave, because those mostly wait.
+begin_beside() {
+  ((${#beside_steps[@]})) || return 0
+  set -m
+  run_beside &
+  set +m
   beside=$!
 }
-end_check() {
-  [[ -n $beside ]] || return 0
-  wait "$beside"
-  record check $((SECONDS - check_began)) $? 1500
+run_beside() {
+  local words name limit began line
+  for line in "${beside_steps[@]}"; do
+    eval "words=($line)"
+    name=${words[0]} limit=${words[1]} began=$SECONDS
+    printf '%s ...\n' "$name"
+    rm -f "$logs/$name.result"
+    chrt --idle 0 timeout --foreground --kill-after=60 "$limit" "${words[@]:2}" \
+      >"$logs/$name.log" 2>&1
+    echo "$((SECONDS - began)) $? $limit" >"$logs/$name.result"
+  done
+}
+end_beside() {
+  local line name result
+  [[ -z $beside ]] || wait "$beside"
+  kill -KILL -- "-$beside" 2>/dev/null
   beside=''
+  for line in "${beside_steps[@]}"; do
+    name=${line%% *}
+    read -ra result <"$logs/$name.result" || result=(0 1 0)
+    record "$name" "${result[@]}"
+  done
+}
+passed() { # NAME
+  local i
+  for i in "${!names[@]}"; do
+    [[ ${names[i]} != "$1" ]] || [[ ${results[i]} == passed ]] || return 1
+  done
 }
 
 # not_run NAME WHY: adds a step that was left out on purpose to the table.
@@ -135,9 +165,13 @@ build() { # PRESET [TARGET...]
   cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}
 }
 
+# pure_unit_tests, unit_tests: those of rooms that need nothing of the kernel, and all others.
+pure_unit_tests() { # PRESET SECONDS
+  ctest --preset "$1" -R '^unit_' -j "$jobs" --timeout "$2" --no-tests=error
+}
 unit_tests() { # PRESET SECONDS
   # One more than processors: many tests wait.
-  ctest --preset "$1" -j "$((jobs + 1))" --timeout "$2" --no-tests=error
+  ctest --preset "$1" -E '^unit_' -j "$((jobs + 1))" --timeout "$2" --no-tests=error
 }
 
 fuzz_one() { # TARGET SECONDS
@@ -159,7 +193,7 @@ fuzz() { # SECONDS for each target; one target at a time per processor
   basename -s .cpp -a tests/fuzz/fuzz_*.cpp | sed 's/^fuzz_//' |
     xargs -I{} -P "$jobs" bash -c "fuzz_one {} $1"
 }
-export -f build unit_tests fuzz fuzz_one
+export -f build unit_tests pure_unit_tests fuzz fuzz_one
 export jobs
 export TRIREME_LONG=$long UBSAN_OPTIONS=print_stacktrace=1
 
@@ -211,22 +245,24 @@ esac
 any_system=''
 for name in "${system[@]}"; do wanted "$name" && any_system=1; done
 
-[[ -n $any_system ]] && { step build-release 1200 bash -c 'build release' || any_system=''; }
-built=''
 if wanted unit || wanted fuzz; then
-  step build-asan 1500 bash -c 'build asan trireme_tests' && built=1
+  beside build-asan $((long ? 6000 : 3000)) bash -c 'build asan trireme_tests'
 fi
-[[ -n $built ]] && wanted unit &&
-  step unit $((long ? 7200 : 600)) bash -c "unit_tests asan $((long ? 1800 : 300))"
 # Only the verifier is multithreaded.
-if wanted tsan; then
-  step build-tsan 1200 bash -c 'build tsan trireme_unit_verifier' &&
-    step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
-fi
-[[ -n $built ]] && wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 60 : 8))"
-wanted check && begin_check
+wanted tsan && beside build-tsan 3000 bash -c 'build tsan trireme_unit_verifier'
+wanted unit && beside unit-pure 3600 bash -c "pure_unit_tests asan 3600"
+wanted check && beside check 3000 tests/check.sh
+
+[[ -n $any_system ]] && { step build-release 1200 bash -c 'build release' || any_system=''; }
+begin_beside
 [[ -n $any_system ]] && system_tests
-end_check
+end_beside
+if passed build-asan; then
+  wanted unit &&
+    step unit 900 bash -c 'unit_tests asan 300'
+  wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 30 : 8))"
+fi
+wanted tsan && passed build-tsan && step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
 if ((long)) && wanted fresh_machine; then
   step fresh_machine 3600 tests/fresh_machine.sh
 fi
