@@ -314,8 +314,8 @@ static __always_inline int has_share(__u64 owner, __u64 now) {
 }
 
 /* The id of the cgroup by which a socket has its number: the number alone does not identify one of
- * several workloads in quarantine. Not inlined, because log_refusal() calls it at two places. */
-static __noinline __u64 owner_of(struct __sk_buff* skb) {
+ * several workloads in quarantine. */
+__noinline __u64 owner_of(struct __sk_buff* skb) {
   for (int level = DEEPEST; level >= 1; level--) {
     __u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
     if (id && bpf_map_lookup_elem(&numbers, &id))
@@ -325,7 +325,7 @@ static __noinline __u64 owner_of(struct __sk_buff* skb) {
 }
 
 /* `what`: the reason in the low 8 bits; bit 8 is set if audit mode lets the packet pass. */
-static __noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, __u32 what) {
+__noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, __u32 what) {
   __u8 protocol = 0;
   __u16 ports_there[2] = {};
   __u8 tcp_flags = 0;
@@ -456,12 +456,6 @@ struct packet {
   __u32 own;
   __u32 generation;
   __u32 flags;
-  __u32 slot;
-  __u16 source_port; /* network byte order */
-  __u16 destination_port;
-  __u8 is_udp;
-  __u8 source[16] __attribute__((aligned(4)));
-  __u8 destination[16] __attribute__((aligned(4)));
 };
 
 static __always_inline __u32 class_of(__u32 slot, __u32 number, const __u8* address, __u32* group) {
@@ -512,36 +506,46 @@ static __always_inline int allowed_by(__u32 slot, __u32 from, const __u8* from_a
   return table && bpf_map_lookup_elem(table, &outcome);
 }
 
-/* Evaluates the policy, or reads the cache. `backward`: for a flow from the receiver to the sender,
- * whose answer this packet is. `port` is in network byte order. Not inlined: it is called for each
- * direction and port in question, and the kernel's BPF verifier checks it once. */
-static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
-  if (!p)
-    return 0;
-  __u32 from = backward ? p->own : p->from, to = backward ? p->from : p->own;
-  __u32 what = (port & 0xffffu) << 1 | (p->is_udp & 1);
+enum { IS_UDP = 1u << 16, BACKWARD = 1u << 17 };
+
+/* Evaluates the policy, or reads the cache. `ends`: the numbers of the packet's sender (high 32
+ * bits) and receiver. `terms`: generation (high 32 bits) and flags. `what`: a port in network byte
+ * order, IS_UDP, and BACKWARD for a flow from the receiver to the sender, whose answer this packet
+ * is. */
+__noinline int allowed(struct __sk_buff* skb, __u64 ends, __u64 terms, __u32 what) {
+  int backward = (what & BACKWARD) != 0, is_udp = (what & IS_UDP) != 0;
+  __u32 from = backward ? (__u32)ends : (__u32)(ends >> 32);
+  __u32 to = backward ? (__u32)(ends >> 32) : (__u32)ends;
+  __u32 flags = (__u32)terms, generation = terms >> 32;
+  __u16 port = what & 0xffffu;
+  __u32 key = (__u32)port << 1 | is_udp;
   struct verdict_slot* known = 0;
-  if (p->flags & TRIREME_PLAIN_HOST || (from != TRIREME_HOST && to != TRIREME_HOST)) {
-    __u32 index = (from * 31 + to * 7 + what) % KNOWN_VERDICTS;
+  if (flags & TRIREME_PLAIN_HOST || (from != TRIREME_HOST && to != TRIREME_HOST)) {
+    __u32 index = (from * 31 + to * 7 + key) % KNOWN_VERDICTS;
     known = bpf_map_lookup_elem(&known_verdicts, &index);
   }
   if (known) {
     __u32 turn = *(volatile __u32*)&known->turn;
     barrier();
     if (!*(volatile __u32*)&known->busy && known->from == from && known->to == to &&
-        known->what == what && known->generation == p->generation) {
+        known->what == key && known->generation == generation) {
       int verdict = known->allowed & 1;
       barrier();
       if (*(volatile __u32*)&known->turn == turn)
         return verdict;
     }
   }
+  __u8 source[16] __attribute__((aligned(4))) = {};
+  __u8 destination[16] __attribute__((aligned(4))) = {};
+  if ((from == TRIREME_HOST || to == TRIREME_HOST) && !read_addresses(skb, source, destination))
+    return 0;
   /* The addresses from the flow's point of view: from_address is that of its sender. */
-  const __u8* from_address = backward ? p->destination : p->source;
-  const __u8* to_address = backward ? p->source : p->destination;
-  int verdict = allowed_by(p->slot & 1, from, from_address, to, to_address, port, p->is_udp);
-  if (!verdict && p->flags & TRIREME_BOTH_POLICIES)
-    verdict = allowed_by((p->slot & 1) ^ 1, from, from_address, to, to_address, port, p->is_udp);
+  const __u8* from_address = backward ? destination : source;
+  const __u8* to_address = backward ? source : destination;
+  __u32 slot = flags & TRIREME_SLOT ? 1 : 0;
+  int verdict = allowed_by(slot, from, from_address, to, to_address, port, is_udp);
+  if (!verdict && flags & TRIREME_BOTH_POLICIES)
+    verdict = allowed_by(slot ^ 1, from, from_address, to, to_address, port, is_udp);
   if (known) {
     __sync_fetch_and_add(&known->busy, 1);
     barrier();
@@ -550,9 +554,9 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
       barrier();
       known->from = from;
       known->to = to;
-      known->what = what;
+      known->what = key;
       known->allowed = verdict;
-      known->generation = p->generation;
+      known->generation = generation;
       barrier();
     }
     __sync_fetch_and_add(&known->busy, -1);
@@ -560,12 +564,15 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
   return verdict;
 }
 
+static __always_inline int may_flow(struct __sk_buff* skb, const struct packet* p, __u32 what) {
+  return allowed(skb, (__u64)p->from << 32 | p->own, (__u64)p->generation << 32 | p->flags, what);
+}
+
 /* --- sockets of removed cgroups --- */
 
 /* True for a segment without data of a connection whose direction from here is closed. Such
- * segments only end the connection, at both ends. Not inlined, because it is called at two places.
- */
-static __noinline int only_ends(struct __sk_buff* skb) {
+ * segments only end the connection, at both ends. */
+__noinline int only_ends(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
   if (!sk || !(sk = bpf_sk_fullsock(sk)) || sk->protocol != IPPROTO_TCP ||
       (sk->state != BPF_TCP_FIN_WAIT1 && sk->state != BPF_TCP_FIN_WAIT2 &&
@@ -682,12 +689,17 @@ static __always_inline int is_resolver(const __u8* address) {
   return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff) &&
          words[3] == bpf_htonl(0x7f00000b);
 }
-/* True for packets to or from the resolver. Called last and in one place only, because checking it
- * makes the kernel's BPF verifier slow. */
-static __always_inline int with_resolver(const struct packet* p, struct bpf_sock* sk,
-                                         int may_answer) {
-  return ((p->own == TRIREME_HOST && is_resolver(p->destination)) ||
-          (may_answer && p->from == TRIREME_HOST && is_resolver(p->source))) &&
+/* True for packets to or from the resolver. */
+__noinline int with_resolver(struct __sk_buff* skb, __u32 from, __u32 own, __u32 may_answer) {
+  __u8 source[16] __attribute__((aligned(4)));
+  __u8 destination[16] __attribute__((aligned(4)));
+  struct bpf_sock* sk = skb->sk;
+  if (own != TRIREME_HOST && from != TRIREME_HOST)
+    return 0;
+  if (!sk || !(sk = bpf_sk_fullsock(sk)) || !read_addresses(skb, source, destination))
+    return 0;
+  return ((own == TRIREME_HOST && is_resolver(destination)) ||
+          (may_answer && from == TRIREME_HOST && is_resolver(source))) &&
          !is_at_home(sk);
 }
 
@@ -705,21 +717,19 @@ static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk,
     return PASS;
   if (p->from == TRIREME_NOBODY)
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
-  if (!read_addresses(skb, p->source, p->destination))
-    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
   /* The sender closed it before its cgroup was removed; it was allowed when it was established. */
   if (p->from == TRIREME_ENDED && !is_request && sk->state != BPF_TCP_LISTEN)
     return PASS;
-  if (allowed(p, 0, tcp.destination))
+  if (may_flow(skb, p, tcp.destination))
     return PASS;
   if (!is_request) {
-    if (allowed(p, 1, tcp.source))
+    if (may_flow(skb, p, BACKWARD | tcp.source))
       return PASS;
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
-    if (port && allowed(p, 1, *port))
+    if (port && may_flow(skb, p, BACKWARD | *port))
       return PASS;
   }
-  if (with_resolver(p, sk, !is_request))
+  if (with_resolver(skb, p->from, p->own, !is_request))
     return PASS;
   return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
@@ -730,17 +740,16 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
   __u16 ports_here[2];
   if (p->from == TRIREME_NOBODY)
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
-  if (bpf_skb_load_bytes(skb, at, ports_here, 4) || !read_addresses(skb, p->source, p->destination))
+  if (bpf_skb_load_bytes(skb, at, ports_here, 4))
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
-  p->is_udp = 1;
-  if (allowed(p, 0, ports_here[1]))
+  if (may_flow(skb, p, IS_UDP | ports_here[1]))
     return PASS;
   int may_answer = 1;
   if (sk->dst_port) {
-    if (allowed(p, 1, ports_here[0]))
+    if (may_flow(skb, p, IS_UDP | BACKWARD | ports_here[0]))
       return PASS;
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
-    if (port && allowed(p, 1, *port))
+    if (port && may_flow(skb, p, IS_UDP | BACKWARD | *port))
       return PASS;
   } else {
     struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, 0);
@@ -748,10 +757,10 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
       may_answer = 0;
     else
       for (int i = 0; i < ASKED; i++)
-        if (ring->port[i] && allowed(p, 1, ring->port[i]))
+        if (ring->port[i] && may_flow(skb, p, IS_UDP | BACKWARD | ring->port[i]))
           return PASS;
   }
-  if (with_resolver(p, sk, may_answer))
+  if (with_resolver(skb, p->from, p->own, may_answer))
     return PASS;
   return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
@@ -868,8 +877,7 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
   barrier();
   __u32 own = number_of(skb, generation);
   __u32 priority = skb->priority;
-  struct packet p = {
-      .own = own, .generation = generation, .flags = flags, .slot = flags & TRIREME_SLOT ? 1 : 0};
+  struct packet p = {.own = own, .generation = generation, .flags = flags};
   if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
   if (own == TRIREME_ENDED)
