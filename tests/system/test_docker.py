@@ -126,7 +126,7 @@ class Containers(LabCase):
     def test_the_start_window(self):
         """Containers listen from their first instruction. None accepts a single connection of an
         unlabeled process."""
-        ports = range(7100, 7100 + (100 if LONG else 8))
+        ports = range(7100, 7100 + (40 if LONG else 8))
         prober = self.lab.prober(*ports)
         for port in ports:
             strict = STRICT if port % 4 == 0 else ""
@@ -186,7 +186,7 @@ class Containers(LabCase):
 
     def test_killed_at_any_moment_no_container_is_open(self):
         """In the strict slice, and where the kernel quarantines new containers."""
-        ports = range(7300, 7300 + (50 if LONG else 4))
+        ports = range(7300, 7300 + (20 if LONG else 4))
         prober = self.lab.prober(*ports)
         for port in ports:
             self.lab.must("systemctl kill -s KILL trireme")

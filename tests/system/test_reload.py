@@ -245,7 +245,7 @@ class LiveFlows(HostCase):
             steady[kind].probe("p", kind, "127.0.0.1", port, timeout=3.0)
             never[kind].probe("p", kind, "127.0.0.1", port)
         plain.probe("p", "tcp", "127.0.0.1", ports["tcp"])
-        for number in range(120 if LONG else 20):
+        for number in range(60 if LONG else 20):
             self.host.explicit_reload(second if number % 2 == 0 else first)
             allowed, refused = (c, b) if number % 2 == 0 else (b, c)
             self.assert_allowed(
