@@ -46,13 +46,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
-# measured KIND NAME LIMIT COMMAND...: runs an instrumented test. %m gives each program one file
+# measured NAME LIMIT COMMAND...: runs an instrumented unit test. %m gives each program one file
 # that all its processes share. %c keeps the counters in that file while the processes run, so that
 # a killed process loses none.
 measured() {
-  local kind=$1 name=$2 limit=$3 rc
-  shift 3
-  LLVM_PROFILE_FILE=$profiles/$kind/%c%m.profraw timeout --foreground --kill-after=60 "$limit" "$@" >"$logs/$name.log" 2>&1 &
+  local name=$1 limit=$2 rc
+  shift 2
+  LLVM_PROFILE_FILE=$profiles/unit/%c%m.profraw timeout --foreground --kill-after=60 "$limit" "$@" >"$logs/$name.log" 2>&1 &
   child=$!
   wait "$child"
   rc=$?
@@ -67,7 +67,7 @@ chmod 755 "$profiles"
 unit_failed=()
 for file in "${unit_tests[@]}"; do
   name=$(basename "$file")
-  measured unit "$name" 1200 "$file" || unit_failed+=("${name#trireme_unit_}")
+  measured "$name" 1200 "$file" || unit_failed+=("${name#trireme_unit_}")
 done
 
 # Create the files of counters now and make them writable: the tests also run the tools as other
@@ -78,17 +78,22 @@ done
 chmod 666 "$profiles"/system/*.profraw || exit 1
 
 # Instrumented programs are slow, so tests get longer time-outs.
-export TRIREME_PRODUCTS=$products TRIREME_SLOW=1
+export TRIREME_SLOW=1
 sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
-system_ran=() system_failed=()
 sweep
-for file in tests/system/test_*.py; do
-  grep -Eq 'tests\.system\.(lab|vm) import|from tests\.system import .*\b(lab|vm)\b' "$file" && continue
-  name=$(basename -s .py "${file#tests/system/test_}")
-  system_ran+=("$name")
-  measured system "$name" 1800 /usr/bin/python3 -B -m tests.system "tests.system.test_$name" || system_failed+=("$name")
-done
+LLVM_PROFILE_FILE=$profiles/system/%c%m.profraw ctest --test-dir "$products" -R '^system_' -LE 'lab|vm' \
+  -j $((jobs + 1)) --timeout 1800 --output-on-failure >"$logs/system.log" 2>&1 &
+child=$!
+wait "$child"
+child=''
 sweep
+mapfile -t system_ran < <(sed -nE 's/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: system_(\w+) .*/\1/p' "$logs/system.log")
+mapfile -t system_failed < <(sed -nE '/ Passed +[0-9.]+ sec$/d; s/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: system_(\w+) .*/\1/p' "$logs/system.log")
+if ((${#system_ran[@]} == 0)); then
+  tail -n 40 "$logs/system.log"
+  echo "coverage.sh: no system test ran" >&2
+  exit 1
+fi
 
 merge() { # OUTPUT DIRECTORY...
   local output=$1 inputs
