@@ -2,6 +2,7 @@
 """An attacker without a credential on the link between two hosts, who forges, repeats, splices,
 cuts and flips packets."""
 
+import itertools
 import random
 import unittest
 
@@ -14,6 +15,8 @@ FIN = 1
 
 
 class Hostile(linked.LinkedCase):
+    # Of the stranger. Each is used once: the server remembers requests of tests before.
+    ports = itertools.count(10_000)
     POLICY = f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["tcp/{OPEN_PORT}"]\n'
 
     def setUp(self):
@@ -21,7 +24,7 @@ class Hostile(linked.LinkedCase):
         self.to_server, self.to_client = self.wire.tap("server"), self.wire.tap("client")
         self.addCleanup(self.to_server.close)
         self.addCleanup(self.to_client.close)
-        self.port = random.randrange(20_000, 30_000)
+        self.port = next(self.ports)
 
     # --- tokens of both hosts, recorded on the link ---
 
@@ -44,7 +47,7 @@ class Hostile(linked.LinkedCase):
     def ask(self, data, port=PORT, seconds=3.0):
         """Sends a SYN with this data from a new port. Returns the server's answer, None if there is
         none."""
-        self.port += 1
+        self.port = next(self.ports)
         self.to_server.drain()
         self.stranger(SYN, port, seq=1000, options=packets.OPTIONS, data=data)
         return self.to_server.read(lambda segment: segment.dport == self.port, seconds)
@@ -300,7 +303,7 @@ class Hostile(linked.LinkedCase):
         plain_port = plain.serve("tcp", "0.0.0.0")
         for port, owner in ((plain_port, plain), (OPEN_PORT, self.workload)):
             with self.subTest(port=port):
-                self.port += 1
+                self.port = next(self.ports)
                 self.to_server.drain()
                 self.stranger(SYN, port, seq=1000, options=packets.OPTIONS)
                 answer = self.to_server.read(lambda segment: segment.dport == self.port, 20)
