@@ -33,7 +33,7 @@ signal.pause()
 """
 
 # Two listeners at one port, in two workloads. A classic BPF program selects one for each SYN at
-# random.
+# random. Each counts what it accepts until stdin has a line and no connection waits.
 GROUP = """
 import ctypes, socket, struct, sys
 SO_REUSEPORT, SO_ATTACH_REUSEPORT_CBPF = 15, 51
@@ -53,7 +53,7 @@ listener.settimeout(0.05)
 import select
 while True:
     ready, _, _ = select.select([sys.stdin, listener], [], [])
-    if sys.stdin in ready:
+    if listener not in ready:
         break
     listener.accept()[0].close()
     taken += 1
