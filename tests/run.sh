@@ -131,13 +131,14 @@ run_beside() {
     name=${words[0]} limit=${words[1]} began=$SECONDS
     printf '%s ...\n' "$name"
     rm -f "$logs/$name.result"
-    chrt --idle 0 timeout --foreground --kill-after=60 "$limit" "${words[@]:2}" \
+    nice -n 19 timeout --foreground --kill-after=60 "$limit" "${words[@]:2}" \
       >"$logs/$name.log" 2>&1
     echo "$((SECONDS - began)) $? $limit" >"$logs/$name.result"
   done
 }
 end_beside() {
   local line name result
+  ((${#beside_steps[@]})) || return 0
   [[ -z $beside ]] || wait "$beside"
   kill -KILL -- "-$beside" 2>/dev/null
   beside=''
@@ -146,6 +147,7 @@ end_beside() {
     read -ra result <"$logs/$name.result" || result=(0 1 0)
     record "$name" "${result[@]}"
   done
+  beside_steps=()
 }
 passed() { # NAME
   local i
@@ -212,23 +214,32 @@ summary() {
 sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
 
 # Runs the wanted system tests through ctest, which knows which of them must not run together. On a
-# machine where they cannot run they fail: no test is skipped silently.
+# machine where they cannot run they fail: no test is skipped silently. Those with the label `alone`
+# begin when nothing runs beside them.
 system_tests() {
-  local pattern='' name excluded=()
+  local pattern='' name excluded=''
   for name in "${system[@]}"; do
     wanted "$name" && pattern+="|$name"
   done
   [[ -n $pattern ]] || return 0
   if ((!lab)); then
-    excluded=(-LE lab)
+    excluded='|^lab$'
     not_run 'lab tests' --no-lab
   fi
   step is-root 5 test "$EUID" -eq 0 || return
   sweep
-  step system $((long ? 6000 : 2700)) ctest --preset system -j 3 --no-tests=error \
-    --timeout $((long ? 3600 : 600)) -R "^system_(${pattern#|})\$" "${excluded[@]}"
-  grep -E '^ *[0-9]+/[0-9]+ Test' "$logs/system.log"
+  some_system_tests system -LE "^alone\$$excluded"
+  end_beside
+  some_system_tests system-alone -L '^alone$' -LE "^none\$$excluded"
   sweep
+  grep -qE '^ *[0-9]+/[0-9]+ Test' "$logs"/system{,-alone}.log || record system 0 1 0
+}
+some_system_tests() { # STEP OPTION-OF-CTEST...
+  local name=$1
+  shift
+  step "$name" $((long ? 6000 : 2700)) ctest --preset system -j 3 --timeout $((long ? 3600 : 600)) \
+    -R "^system_(${pattern#|})\$" "$@"
+  grep -E '^ *[0-9]+/[0-9]+ Test|^No tests' "$logs/$name.log"
 }
 
 if ! step install-deps 900 tests/install-deps.sh; then
@@ -255,7 +266,7 @@ wanted check && beside check 3000 tests/check.sh
 
 [[ -n $any_system ]] && { step build-release 1200 bash -c 'build release' || any_system=''; }
 begin_beside
-[[ -n $any_system ]] && system_tests
+if [[ -n $any_system ]]; then system_tests; fi
 end_beside
 if passed build-asan; then
   wanted unit &&
