@@ -8,6 +8,7 @@
 
 #include "cgroup.hpp"
 #include "client.hpp"
+#include "json.hpp"
 #include "trireme/kernel/cgroup.hpp"
 
 namespace trireme::docker {

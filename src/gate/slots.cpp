@@ -8,6 +8,7 @@
 #include <array>
 #include <bit>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
