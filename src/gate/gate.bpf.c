@@ -7,6 +7,9 @@
  *
  * A socket belongs to the cgroup in which it was created, even if it is passed to a process of
  * another one. Its number is that of the deepest ancestor of this cgroup (or itself) that has one.
+ *
+ * Functions that are not static are checked by the kernel's BPF verifier once, whatever they are
+ * called with; static ones at each call. Linux 5.10 lets them take numbers and the packet only.
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
