@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Plants faults in a copy of the working tree, one at a time, and verifies that the tests catch each
-# of them. New files count once git knows them (git add).
+# Plants faults in copies of the working tree, one at a time in each, and verifies that the tests
+# catch each of them. There is a copy for each processor. New files count once git knows them
+# (git add).
 #
 #   tests/mutants.sh [--keep] [NAME...]
 #
 #   NAME    try only this fault: a file of tests/mutants without .patch, or a prefix of its name
-#   --keep  keep the copy and its build in build/mutants
+#   --keep  keep the copies and their builds in build/mutants
 #
 # A fault is a patch tests/mutants/ROOM-WHAT.patch that changes files of src/ROOM. Before the
 # difference, the patch describes the fault in a sentence and names the test that must fail:
@@ -22,13 +23,12 @@ exec </dev/null
 
 usage() { sed -n '3,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/mutants.sh; }
 
-# The build directory is in the same place of the source tree as those of the presets, so that
-# ccache finds what they compiled.
-tree=$PWD/build/mutants
-build=$tree/build/mutants
+# The trees of a run, one for each lane: N lanes try N faults at the same time. A build directory is
+# in the same place of its tree as those of the presets, so that ccache finds what they compiled.
+trees=$PWD/build/mutants
 logs=$PWD/build/logs/mutants
 limit=300 # seconds for one test; a fault that makes a test exceed it is caught
-jobs=$(nproc)
+lanes=$(nproc)
 
 keep=0 wanted=()
 while (($#)); do
@@ -63,13 +63,22 @@ else
 fi
 
 child=''
-# shellcheck disable=SC2317  # the trap calls it
-end() {
+# shellcheck disable=SC2317  # the traps call it
+end_child() {
   if [[ -n $child ]]; then
     kill -TERM "$child" 2>/dev/null
     wait "$child"
   fi
-  ((keep)) || rm -rf "$tree"
+}
+
+laned=()
+# shellcheck disable=SC2317  # the trap calls it
+end() {
+  end_child
+  local pid
+  for pid in "${laned[@]}"; do kill -TERM "$pid" 2>/dev/null; done
+  for pid in "${laned[@]}"; do wait "$pid"; done
+  ((keep)) || rm -rf "$trees"
 }
 
 # run LOG COMMAND...: runs COMMAND in the background, so that a trap can run before it ends.
@@ -84,6 +93,12 @@ run() {
   return "$rc"
 }
 
+# enter LANE: selects the tree that the functions below work in.
+enter() {
+  tree=$trees/$1
+  build=$tree/build/mutants
+}
+
 # caught_by PATCH: prints kind, name and filter of the test that must fail.
 caught_by() { sed -n '/^--- /q; s/^Caught-by: *//p' "$1"; }
 
@@ -95,9 +110,9 @@ targets_of() { # KIND NAME
   fi
 }
 
-compile() { # LOG TARGET...
-  local log=$1
-  shift
+compile() { # LOG JOBS TARGET...
+  local log=$1 jobs=$2
+  shift 2
   run "$log" ninja -C "$build" -j "$jobs" "$@" # not cmake --build: ninja also terminates its compilers
 }
 
@@ -128,10 +143,63 @@ has_run() { # LOG KIND
 
 apply() { GIT_CEILING_DIRECTORIES=${tree%/*} git -C "$tree" apply -C1 "$@"; }
 
+# make LANE LOG TARGET...: a copy of the commit, configured and built without a fault.
+make() {
+  local log=$2
+  enter "$1"
+  shift 2
+  mkdir -p "$tree" || return 1
+  git archive "${changed:-HEAD}" | tar -x -C "$tree" || return 1
+  export CCACHE_BASEDIR=$tree
+  run "$log" cmake -G Ninja -S "$tree" -B "$build" -DCMAKE_BUILD_TYPE=Debug \
+    -DCMAKE_CXX_FLAGS_DEBUG='-O0 -g0' -DCMAKE_UNITY_BUILD=OFF -DTRIREME_TESTS=ON "${launcher[@]}" &&
+    compile "$log" "$lanes" "$@"
+}
+
 failed=0
 row() { # NAME ROOM TEST SECONDS RESULT
   printf '%-42s %-12s %-76s %7s  %s\n' "$@"
   [[ $5 =~ ^(caught|passed|result)$ ]] || failed=1
+}
+
+# try PATCH: plants the fault in the tree of this lane, runs its test, and removes the fault.
+try() {
+  local patch=$1 fault test kind name filter began=$SECONDS log result targets
+  fault=$(basename "$patch" .patch)
+  test=$(caught_by "$patch")
+  read -r kind name filter <<<"$test"
+  log=$logs/$fault.log
+  : >"$log"
+  read -ra targets <<<"${tests[$test]}"
+  if [[ -z ${passes[$test]:-} ]]; then
+    result='NOT TRIED'
+  elif ! apply "$PWD/$patch" >>"$log" 2>&1; then
+    result='DOES NOT APPLY: update the patch to the current code'
+    cat "$log"
+  else
+    if ! compile "$log" 1 "${targets[@]}"; then
+      result='DOES NOT BUILD'
+      grep -m 5 'error' "$log"
+    elif run_test "$log" "$kind" "$name" "$filter"; then
+      result='SURVIVES'
+      sed '/^Caught-by:/,$d' "$patch"
+    else
+      result=caught
+    fi
+    apply -R "$PWD/$patch" || exit 1
+  fi
+  row "$fault" "${fault%%-*}" "$test" $((SECONDS - began)) "$result"
+}
+
+# try_each LANE PATCH...: exits 0 only if each fault is caught.
+try_each() {
+  local patch
+  trap 'end_child; exit 130' INT TERM HUP
+  trap - EXIT
+  enter "$1"
+  shift
+  for patch in "$@"; do try "$patch"; done
+  exit "$failed"
 }
 
 shopt -s nullglob
@@ -172,24 +240,38 @@ trap 'exit 130' INT TERM HUP
 # changed since HEAD.
 changed=$(git stash create) || exit 1
 commit=$(git rev-parse --short HEAD)${changed:+ with changes} || exit 1
-rm -rf "$tree" && mkdir -p "$tree" || exit 1
-git archive "${changed:-HEAD}" | tar -x -C "$tree" || exit 1
+rm -rf "$trees" || exit 1
+
+# Faults that system tests catch are tried last and one at a time: some of these tests need the
+# whole machine.
+alone=() together=()
+for patch in "${patches[@]}"; do
+  if [[ $(caught_by "$patch") == system* ]]; then
+    alone+=("$patch")
+  else
+    together+=("$patch")
+  fi
+done
+((${#together[@]} < lanes)) && lanes=$((${#together[@]} > 0 ? ${#together[@]} : 1))
 
 launcher=()
 if command -v ccache >/dev/null; then
   launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  export CCACHE_BASEDIR=$tree CCACHE_NOHASHDIR=1
+  export CCACHE_NOHASHDIR=1
 fi
 log=$logs/unpatched.log
 : >"$log"
 mapfile -t targets < <(printf '%s\n' "${tests[@]}" | tr ' ' '\n' | sort -u)
-if ! run "$log" cmake -G Ninja -S "$tree" -B "$build" -DCMAKE_BUILD_TYPE=Debug \
-  -DCMAKE_CXX_FLAGS_DEBUG='-O0 -g0' -DCMAKE_UNITY_BUILD=OFF -DTRIREME_TESTS=ON "${launcher[@]}" ||
-  ! compile "$log" "${targets[@]}"; then
-  tail -n 80 "$log"
-  echo "$commit does not build without a fault" >&2
-  exit 1
-fi
+mapfile -t units < <(printf '%s\n' "${targets[@]}" | grep '^trireme_unit_')
+for ((lane = lanes - 1; lane >= 0; lane--)); do
+  # Only the first lane runs system tests; it is built last and entered.
+  if ((lane)); then its=("${units[@]}"); else its=("${targets[@]}"); fi
+  if ! make "$lane" "$log" "${its[@]}"; then
+    tail -n 80 "$log"
+    echo "$commit does not build without a fault" >&2
+    exit 1
+  fi
+done
 printf '%s built without a fault in %d s\n\n' "$commit" "$SECONDS"
 
 row fault room 'must be caught by' seconds result
@@ -211,32 +293,16 @@ for test in "${unpatched[@]}"; do
   row - - "$test" $((SECONDS - began)) "$result"
 done
 
-for patch in "${patches[@]}"; do
-  fault=$(basename "$patch" .patch)
-  test=$(caught_by "$patch")
-  read -r kind name filter <<<"$test"
-  began=$SECONDS log=$logs/$fault.log
-  : >"$log"
-  read -ra targets <<<"${tests[$test]}"
-  if [[ -z ${passes[$test]:-} ]]; then
-    result='NOT TRIED'
-  elif ! apply "$PWD/$patch" >>"$log" 2>&1; then
-    result='DOES NOT APPLY: update the patch to the current code'
-    cat "$log"
-  else
-    if ! compile "$log" "${targets[@]}"; then
-      result='DOES NOT BUILD'
-      grep -m 5 'error' "$log"
-    elif run_test "$log" "$kind" "$name" "$filter"; then
-      result='SURVIVES'
-      sed '/^Caught-by:/,$d' "$patch"
-    else
-      result=caught
-    fi
-    apply -R "$PWD/$patch" || exit 1
-  fi
-  row "$fault" "${fault%%-*}" "$test" $((SECONDS - began)) "$result"
+# Neighbors in the alphabet change the same room, so each lane has a part of the list in order.
+share=$(((${#together[@]} + lanes - 1) / lanes))
+for ((lane = 0; lane < lanes; lane++)); do
+  try_each "$lane" "${together[@]:lane*share:share}" &
+  laned+=($!)
 done
+for pid in "${laned[@]}"; do wait "$pid" || failed=1; done
+laned=()
+enter 0
+for patch in "${alone[@]}"; do try "$patch"; done
 
 printf '\n%d faults, %d s: %s\n' "${#patches[@]}" "$SECONDS" "$( ((failed)) && echo FAILED || echo 'all caught')"
 exit "$failed"
