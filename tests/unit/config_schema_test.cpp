@@ -283,8 +283,8 @@ TEST_P(Schemas, CorporaAndShippedFiles) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, Schemas, testing::Bool(), [](const auto& info) {
-  return std::string(info.param ? "Identity" : "Policy");
+INSTANTIATE_TEST_SUITE_P(Files, Schemas, testing::Bool(), [](const auto& made) {
+  return std::string(made.param ? "Identity" : "Policy");
 });
 
 // A key that is added to the table must not be missing in `policy diff`.
