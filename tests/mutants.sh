@@ -113,7 +113,7 @@ targets_of() { # KIND NAME
 compile() { # LOG JOBS TARGET...
   local log=$1 jobs=$2
   shift 2
-  run "$log" ninja -C "$build" -j "$jobs" "$@" # not cmake --build: ninja also terminates its compilers
+  run "$log" ninja -C "$build" -j "$jobs" -k 0 "$@" # not cmake --build: ninja also terminates its compilers
 }
 
 run_test() { # LOG KIND NAME [FILTER]
