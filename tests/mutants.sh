@@ -258,6 +258,8 @@ launcher=()
 if command -v ccache >/dev/null; then
   launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   export CCACHE_NOHASHDIR=1
+  # Without these it does not keep what includes a precompiled header.
+  export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
 fi
 log=$logs/unpatched.log
 : >"$log"
