@@ -44,7 +44,8 @@ struct Record {
 
   /// `id` is that of the current packet; 0: none.
   Answer perform(const Actions& actions, std::uint32_t id) {
-    Answer answer{.awaits = actions.is_awaited()};
+    Answer answer;
+    answer.awaits = actions.is_awaited();
     awaited = actions.question();
     // on_change may let the engine go on meanwhile.
     std::vector<std::pair<Action, Packet>> all;
