@@ -20,9 +20,6 @@ namespace {
 
 constexpr std::size_t kBatch = 512;
 constexpr std::size_t kRemembered = 1024;  // workloads that have ended
-/// A refusal is returned again after this time. The kernel keeps an element of `refused` for 5 s,
-/// and logs the packet a little earlier than read() sees it.
-constexpr auto kReportAgain = std::chrono::seconds(4);
 
 std::uint16_t destination_port(const LoggedPacket& packet) {
   return packet.tuple.destination_port;
@@ -110,7 +107,8 @@ Result<FlowLog> FlowLog::open() {
   if (!packets) {
     return tl::unexpected(packets.error());
   }
-  return FlowLog(std::move(*packets));
+  return FlowLog(std::move(*packets),
+                 std::chrono::milliseconds(datapath::sets().refused.dynamic_timeout_ms));
 }
 
 void FlowLog::remember_ended(const workload::Workload& workload) {
@@ -198,9 +196,11 @@ void FlowLog::name_owner(policy::FlowEnd& end, std::uint64_t cgroup,
 /// Recent refusals in the kernel's set `refused` that read() has not returned yet.
 RefusedEnds FlowLog::refused(Enforcer& enforcer) {
   const auto now = Clock::now();
-  std::erase_if(reported_, [now](const auto& item) { return item.second + kReportAgain <= now; });
+  reported_.forget(now);
+  listed_.clear();
   RefusedEnds found;
-  for (const auto& bytes : enforcer.refused_keys()) {
+  for (const kernel::NftListed& element : enforcer.refused_elements()) {
+    const std::vector<std::uint8_t>& bytes = element.key;
     if (bytes.size() < 14) {
       continue;
     }
@@ -209,8 +209,10 @@ RefusedEnds FlowLog::refused(Enforcer& enforcer) {
     std::memcpy(&key.destination, bytes.data() + 4, sizeof key.destination);
     key.protocol = bytes[8];
     key.port = static_cast<std::uint16_t>(bytes[12] << 8U | bytes[13]);
-    if (!reported_.contains(key)) {
+    const auto added = now - (reported_.life() - element.remaining);
+    if (!reported_.contains(key, added)) {
       found.add(key);
+      listed_[key] = added;
     }
   }
   return found;
@@ -236,7 +238,7 @@ std::optional<RefusedKey> FlowLog::take_ends(const LoggedPacket& packet, Refused
   };
   const auto key = refused.take(packet, {.is_here = is_here, .refuses = refuses});
   if (key) {
-    reported_[*key] = Clock::now();
+    reported_.add(*key, listed_[*key]);
   }
   return key;
 }

@@ -402,9 +402,9 @@ std::unordered_set<std::uint64_t> Enforcer::with_descendants(std::vector<std::st
   return ids;
 }
 
-std::vector<std::vector<std::uint8_t>> Enforcer::refused_keys() {
-  return socket_.keys(abi::kTable, datapath::sets().refused.name)
-      .value_or(std::vector<std::vector<std::uint8_t>>{});
+std::vector<kernel::NftListed> Enforcer::refused_elements() {
+  return socket_.list(abi::kTable, datapath::sets().refused.name)
+      .value_or(std::vector<kernel::NftListed>{});
 }
 
 std::optional<TrackedFlow> Enforcer::find_flow(std::uint8_t protocol,

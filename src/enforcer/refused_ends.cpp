@@ -23,6 +23,19 @@ bool fits(abi::Number number, bool is_here, bool loopback, const RefusedEnds::Kn
 
 }  // namespace
 
+bool ReportedEnds::contains(const RefusedKey& key, Time added) const {
+  const auto known = added_.find(key);
+  return known != added_.end() && added < known->second + life_ / 2;
+}
+
+void ReportedEnds::add(const RefusedKey& key, Time added) {
+  added_[key] = added;
+}
+
+void ReportedEnds::forget(Time now) {
+  std::erase_if(added_, [&](const auto& item) { return item.second + 2 * life_ <= now; });
+}
+
 void RefusedEnds::add(const RefusedKey& key) {
   keys_.emplace(service(key.protocol, key.port), key);
 }

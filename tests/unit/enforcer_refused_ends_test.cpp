@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 
+#include <chrono>
 #include <set>
 #include <tuple>
 
@@ -13,7 +14,8 @@ namespace {
 
 constexpr abi::Number kWeb = 20;
 constexpr abi::Number kDb = 21;
-constexpr abi::Number kRemote = 90;  // an identity that another host proved
+constexpr std::chrono::seconds kLife(5);  // of an element
+constexpr abi::Number kRemote = 90;       // an identity that another host proved
 
 kernel::LoggedPacket packet(bool input, bool loopback, std::uint16_t port = 443) {
   kernel::LoggedPacket made;
@@ -100,6 +102,34 @@ TEST(RefusedEnds, ProtocolsWithoutPortsHaveNone) {
   kernel::LoggedPacket ping = packet(false, false, 0);
   ping.protocol = IPPROTO_ICMP;
   EXPECT_TRUE(ends.take(ping, knowing()));
+}
+
+TEST(ReportedEnds, AnElementIsReportedOnceAsLongAsItLives) {
+  using namespace std::chrono_literals;
+  ReportedEnds reported(kLife);
+  const ReportedEnds::Time added{100s};
+  EXPECT_FALSE(reported.contains(key(kWeb, kDb), added));
+  reported.add(key(kWeb, kDb), added);
+  EXPECT_TRUE(reported.contains(key(kWeb, kDb), added));
+  // The kernel counts in clock ticks, so the time is not the same in each listing.
+  EXPECT_TRUE(reported.contains(key(kWeb, kDb), added - 10ms));
+  EXPECT_TRUE(reported.contains(key(kWeb, kDb), added + 10ms));
+  EXPECT_FALSE(reported.contains(key(kDb, kWeb), added));
+  reported.forget(added + kLife - 1ms);
+  EXPECT_TRUE(reported.contains(key(kWeb, kDb), added)) << "to the end of its life";
+}
+
+TEST(ReportedEnds, ALaterElementIsAnotherRefusal) {
+  using namespace std::chrono_literals;
+  ReportedEnds reported(kLife);
+  const ReportedEnds::Time added{100s};
+  reported.add(key(kWeb, kDb), added);
+  const auto later = added + kLife + 10ms;
+  EXPECT_FALSE(reported.contains(key(kWeb, kDb), later));
+  reported.add(key(kWeb, kDb), later);
+  EXPECT_TRUE(reported.contains(key(kWeb, kDb), later));
+  reported.forget(later + 2 * kLife);
+  EXPECT_FALSE(reported.contains(key(kWeb, kDb), later)) << "forgotten";
 }
 
 }  // namespace

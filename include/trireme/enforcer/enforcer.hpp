@@ -150,8 +150,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] std::map<policy::Address, std::vector<std::string>> all_names() const;
   [[nodiscard]] std::size_t named() const;
 
-  /// Keys of the set `refused`, for the flow log; empty if the set cannot be read.
-  [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
+  /// The set `refused`, for the flow log; empty if it cannot be read.
+  [[nodiscard]] std::vector<kernel::NftListed> refused_elements();
   /// Makes the sets of UDP clients equal to `wanted`. Rules add elements, and these elements have
   /// no timeout, so the daemon must remove them.
   [[nodiscard]] Status keep_clients(std::vector<handshake::FlowKey> wanted);

@@ -48,7 +48,8 @@ class FlowLog {
  private:
   using Clock = std::chrono::steady_clock;
 
-  explicit FlowLog(kernel::PacketLog packets) : packets_(std::move(packets)) {}
+  FlowLog(kernel::PacketLog packets, std::chrono::milliseconds element_life)
+      : packets_(std::move(packets)), reported_(element_life) {}
   struct Ended {
     policy::Number number = 0;
     std::uint64_t cgroup = 0;
@@ -66,8 +67,9 @@ class FlowLog {
                                       const workload::Registry& registry, const Enforcer& enforcer);
 
   kernel::PacketLog packets_;
-  std::map<RefusedKey, Clock::time_point> reported_;
-  std::list<Ended> ended_;  // oldest first
+  ReportedEnds reported_;
+  std::map<RefusedKey, ReportedEnds::Time> listed_;  // when each was added, by the last refused()
+  std::list<Ended> ended_;                           // oldest first
   std::unordered_map<policy::Number, std::list<Ended>::const_iterator> ended_by_number_;
   std::unordered_map<std::uint64_t, std::list<Ended>::const_iterator> ended_by_cgroup_;
 };

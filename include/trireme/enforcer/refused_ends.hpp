@@ -4,9 +4,11 @@
 // `refused`.
 #pragma once
 
+#include <chrono>
 #include <compare>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <unordered_map>
 
@@ -22,6 +24,27 @@ struct RefusedKey {
   std::uint8_t protocol = 0;
   std::uint16_t port = 0;  // of the destination; the set has one for protocols without ports too
   auto operator<=>(const RefusedKey&) const = default;
+};
+
+/// The elements that were matched with a logged packet. After an element has ended, another one
+/// with the same key is another refusal.
+class ReportedEnds {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+
+  /// `life`: how long the kernel keeps an element.
+  explicit ReportedEnds(std::chrono::milliseconds life) : life_(life) {}
+  [[nodiscard]] std::chrono::milliseconds life() const { return life_; }
+
+  /// `added`: when a rule added the element, as far as the kernel's clock ticks tell.
+  [[nodiscard]] bool contains(const RefusedKey& key, Time added) const;
+  void add(const RefusedKey& key, Time added);
+  /// Forgets the elements that the kernel has removed by `now`.
+  void forget(Time now);
+
+ private:
+  std::chrono::milliseconds life_;
+  std::map<RefusedKey, Time> added_;
 };
 
 /// The elements that no logged packet has been matched with.
