@@ -2,6 +2,7 @@
 """Which flows are allowed on one host: over lo and every other local address, TCP and UDP, IPv4 and
 IPv6."""
 
+import time
 import unittest
 
 from tests.system import waiting
@@ -113,6 +114,30 @@ class Baseline(HostCase):
         reported = [line for line in self.host.log_text().splitlines() if f"tcp/{port}: " in line]
         self.assertEqual(len(reported), 1, reported)
         self.assertRegex(reported[0], r"deny .*app=looker.* -> .*app=seen")
+
+    def test_a_refusal_is_not_taken_for_an_earlier_one(self):
+        """The kernel has the earlier ones for five seconds. They came to the same port."""
+        server = self.host.labelled("app=seen")
+        port = server.serve("udp", "127.0.0.1")
+        earlier = [self.host.labelled(f"app=earlier{i}") for i in range(6)]
+        last = self.host.labelled("app=last")
+        began = time.monotonic()
+        for client in earlier:
+            self.assert_refused(client.exchange("udp", "127.0.0.1", port))
+
+        def sources():
+            return sorted(
+                flow["source"]["labels"]["app"]
+                for flow in self.host.flows()
+                if flow.get("port") == port
+            )
+
+        expected = [f"earlier{i}" for i in range(6)]
+        waiting.until(lambda: sources() == expected, "the refusals are logged")
+        waiting.until(lambda: time.monotonic() > began + 4.4, "most of the five seconds")
+        self.assert_refused(last.exchange("udp", "127.0.0.1", port))
+        waiting.until(lambda: len(sources()) > 6, "the last refusal is logged")
+        self.assertEqual(sources(), [*expected, "last"])
 
 
 if __name__ == "__main__":
