@@ -197,6 +197,36 @@ TEST_F(EnforcerTable, LabelsDecide) {
   EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
 }
 
+/// What a quarantined workload sends to other hosts is refused by the rules alone, also once
+/// another workload has its former number. The gate, which would refuse it too, is not told.
+TEST_F(EnforcerTable, AQuarantinedWorkloadIsNotWhoeverHasItsFormerNumber) {
+  output("ip link add here type veth peer name there");
+  output("ip link set there up");
+  output("ip address add 10.9.9.1/24 dev here");
+  output("ip link set here up");
+  const auto send_from = [&](const std::string& path) {
+    const Fd socket = socket_in(path, SOCK_DGRAM);
+    sockaddr_in other = loopback(5'353);
+    other.sin_addr.s_addr = ::inet_addr("10.9.9.2");
+    return ::sendto(socket.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&other),
+                    sizeof other) == 1
+               ? 0
+               : errno;
+  };
+  const std::string first = make("first");
+  const std::string second = make("second");
+  open(
+      policy_of({allow(selector("app=web"), policy::Entity{.kind = policy::Entity::Kind::world})}));
+  ASSERT_TRUE(start());
+  const policy::Number number = enrol(first, labeled("app", "web"));
+  ASSERT_EQ(send_from(first), 0);
+  ASSERT_TRUE(enforcer_->quarantine(ref(first)));
+  EXPECT_EQ(send_from(first), EPERM);
+  ASSERT_TRUE(enforcer_->enrol(ref(second), labeled("app", "web"), number));
+  EXPECT_EQ(send_from(second), 0);
+  EXPECT_EQ(send_from(first), EPERM);
+}
+
 /// Elements that have this number at `offset`: that of the source is at 0 in `refused`, and at 4 in
 /// `sampled`.
 std::vector<std::vector<std::uint8_t>> keys_of(policy::Number number,
