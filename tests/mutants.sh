@@ -106,7 +106,7 @@ targets_of() { # KIND NAME
   if [[ $1 == unit ]]; then
     echo "trireme_unit_$2"
   else
-    echo triremed trirun trirectl trireme_schemas
+    echo triremed trirun trirectl trireme_schemas trireme_man # what system tests install
   fi
 }
 
