@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/credentials/crypto.hpp"
 
+#include "mbedtls_versions.hpp"
+// Must follow mbedtls_versions.hpp, which makes private members accessible.
 #include <mbedtls/chachapoly.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/hkdf.h>
 #include <mbedtls/md.h>
 #include <mbedtls/platform_util.h>
-#include <mbedtls/sha256.h>
-#include <mbedtls/version.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -21,14 +21,6 @@
 extern "C" {
 #include <mbedtls/constant_time.h>
 }
-
-// In 2.28, functions with these names return void, and those that return an error end in _ret. In
-// 3.0, the names without _ret return an error.
-#if MBEDTLS_VERSION_NUMBER < 0x03000000
-#define mbedtls_sha256_starts mbedtls_sha256_starts_ret
-#define mbedtls_sha256_update mbedtls_sha256_update_ret
-#define mbedtls_sha256_finish mbedtls_sha256_finish_ret
-#endif
 
 namespace trireme::credentials {
 namespace {
@@ -57,11 +49,11 @@ Digest sha256(std::initializer_list<Bytes> parts) {
   Digest digest;
   mbedtls_sha256_context context;
   mbedtls_sha256_init(&context);
-  must(mbedtls_sha256_starts(&context, 0));
+  must(sha256_starts(&context));
   for (const Bytes part : parts) {
-    must(mbedtls_sha256_update(&context, part.data(), part.size()));
+    must(sha256_update(&context, part));
   }
-  must(mbedtls_sha256_finish(&context, digest.data()));
+  must(sha256_finish(&context, digest.data()));
   mbedtls_sha256_free(&context);
   return digest;
 }
@@ -111,8 +103,8 @@ Hmac::Hmac(const Key& key) : state_(std::make_unique<State>()) {
     for (std::size_t i = 0; i < key.size(); i++) {
       block.at(i) = static_cast<std::uint8_t>(pad ^ key.at(i));
     }
-    must(mbedtls_sha256_starts(&context, 0));
-    must(mbedtls_sha256_update(&context, block.data(), block.size()));
+    must(sha256_starts(&context));
+    must(sha256_update(&context, block));
     wipe(block);
   };
   begin(state_->inner, 0x36);
@@ -127,12 +119,12 @@ Digest Hmac::operator()(std::initializer_list<Bytes> parts) {
   mbedtls_sha256_context& running = state_->running;
   mbedtls_sha256_clone(&running, &state_->inner);
   for (const Bytes part : parts) {
-    must(mbedtls_sha256_update(&running, part.data(), part.size()));
+    must(sha256_update(&running, part));
   }
-  must(mbedtls_sha256_finish(&running, digest.data()));
+  must(sha256_finish(&running, digest.data()));
   mbedtls_sha256_clone(&running, &state_->outer);
-  must(mbedtls_sha256_update(&running, digest.data(), digest.size()));
-  must(mbedtls_sha256_finish(&running, digest.data()));
+  must(sha256_update(&running, digest));
+  must(sha256_finish(&running, digest.data()));
   return digest;
 }
 

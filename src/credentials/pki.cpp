@@ -6,6 +6,7 @@
 
 #include "der.hpp"
 #include "failure.hpp"
+#include "mbedtls_versions.hpp"
 #include "private_key.hpp"
 // Must follow the headers above, which make private members accessible.
 #include <mbedtls/asn1write.h>
@@ -17,7 +18,6 @@ namespace {
 
 using Writer =
     Owned<mbedtls_x509write_cert, mbedtls_x509write_crt_init, mbedtls_x509write_crt_free>;
-using Number = Owned<mbedtls_mpi, mbedtls_mpi_init, mbedtls_mpi_free>;
 
 constexpr std::chrono::days kAuthorityLife(3652);
 constexpr std::size_t kMaxName = 64;
@@ -80,15 +80,13 @@ Status make_key(KeyContext& key, Random& random) {
 
 // A positive number of random bits. It is unique in practice, without a counter that must be
 // stored.
-int set_serial(Writer& writer, Random& random) {
-  std::array<std::uint8_t, 16> bytes = {};
-  if (!random.fill(bytes)) {
+int set_random_serial(Writer& writer, Random& random) {
+  Serial serial = {};
+  if (!random.fill(serial)) {
     return MBEDTLS_ERR_ECP_RANDOM_FAILED;
   }
-  bytes[0] = static_cast<std::uint8_t>((bytes[0] & 0x7FU) | 0x40U);
-  Number serial;
-  const int rc = mbedtls_mpi_read_binary(serial.get(), bytes.data(), bytes.size());
-  return rc != 0 ? rc : mbedtls_x509write_crt_set_serial(writer.get(), serial.get());
+  serial[0] = static_cast<std::uint8_t>((serial[0] & 0x7FU) | 0x40U);
+  return set_serial(writer.get(), serial);
 }
 
 int set_extension(Writer& writer, Bytes oid, bool critical, Bytes value) {
@@ -108,7 +106,7 @@ Status prepare(Writer& writer, const std::string& subject, Time from, Time to,
   mbedtls_x509write_crt_set_subject_key(writer.get(), key);
   mbedtls_x509write_crt_set_issuer_key(writer.get(), issuer_key);
   return Steps()
-      .then([&] { return set_serial(writer, random); })
+      .then([&] { return set_random_serial(writer, random); })
       .then([&] {
         return mbedtls_x509write_crt_set_validity(writer.get(), time_text(from).c_str(),
                                                   time_text(to).c_str());

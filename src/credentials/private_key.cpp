@@ -2,32 +2,14 @@
 #include "private_key.hpp"
 
 #include <mbedtls/ecdh.h>
-#include <mbedtls/version.h>
 
 #include "failure.hpp"
+#include "mbedtls_versions.hpp"
 
 namespace trireme::credentials {
 namespace {
 
 using EcdhContext = Owned<mbedtls_ecdh_context, mbedtls_ecdh_init, mbedtls_ecdh_free>;
-
-int parse_key(mbedtls_pk_context* key, const unsigned char* bytes, std::size_t size,
-              [[maybe_unused]] Random& random) {
-#if MBEDTLS_VERSION_NUMBER < 0x03000000
-  return mbedtls_pk_parse_key(key, bytes, size, nullptr, 0);
-#else
-  return mbedtls_pk_parse_key(key, bytes, size, nullptr, 0, draw, &random);
-#endif
-}
-
-int check_pair(const mbedtls_pk_context* other, const mbedtls_pk_context* own,
-               [[maybe_unused]] Random& random) {
-#if MBEDTLS_VERSION_NUMBER < 0x03000000
-  return mbedtls_pk_check_pair(other, own);
-#else
-  return mbedtls_pk_check_pair(other, own, draw, &random);
-#endif
-}
 
 }  // namespace
 
@@ -35,9 +17,8 @@ Result<std::unique_ptr<PrivateKey>> PrivateKey::parse(const std::string& content
   std::unique_ptr<PrivateKey> key(new PrivateKey());
   // mbedTLS recognizes PEM by a terminating NUL; DER must not have one.
   const bool pem = content.find("-----BEGIN ") != std::string::npos;
-  const int rc =
-      parse_key(key->context_.get(), reinterpret_cast<const unsigned char*>(content.c_str()),
-                content.size() + (pem ? 1 : 0), random);
+  const std::string_view text(content.c_str(), content.size() + (pem ? 1 : 0));
+  const int rc = parse_key(key->context_.get(), bytes_of(text), random);
   if (rc == MBEDTLS_ERR_PK_PASSWORD_REQUIRED) {
     return fail("is encrypted; encrypted keys are not supported",
                 "decrypt it with: openssl pkey -in OLD -out NEW");

@@ -4,11 +4,13 @@
 
 #include <gtest/gtest.h>
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS
+#include <mbedtls/ecdsa.h>
 #include <mbedtls/ecp.h>
 #include <mbedtls/oid.h>
 #include <mbedtls/pem.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/rsa.h>
+#include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 
 #include <algorithm>
@@ -99,6 +101,23 @@ class TestKey {
     EXPECT_EQ(mbedtls_pk_write_key_pem(&context_, buffer.data(), buffer.size()), 0);
     return reinterpret_cast<const char*>(buffer.data());
   }
+  /// An ECDSA signature of the bytes with SHA-256.
+  [[nodiscard]] Der sign(const Der& bytes) {
+    const Digest hash = sha256({bytes});
+    Der signature(MBEDTLS_ECDSA_MAX_LEN);
+    std::size_t size = 0;
+#if MBEDTLS_VERSION_NUMBER < 0x03000000
+    EXPECT_EQ(mbedtls_pk_sign(&context_, MBEDTLS_MD_SHA256, hash.data(), hash.size(),
+                              signature.data(), &size, test_rng, nullptr),
+              0);
+#else
+    EXPECT_EQ(mbedtls_pk_sign(&context_, MBEDTLS_MD_SHA256, hash.data(), hash.size(),
+                              signature.data(), signature.size(), &size, test_rng, nullptr),
+              0);
+#endif
+    signature.resize(size);
+    return signature;
+  }
 
  private:
   mbedtls_pk_context context_;
@@ -167,14 +186,23 @@ struct CertificateSpec {
   std::string serial = "11";  // hex
 };
 
+inline void set_serial(mbedtls_x509write_cert& writer, Der serial) {
+#if MBEDTLS_VERSION_NUMBER < 0x03000000
+  mbedtls_mpi number;
+  mbedtls_mpi_init(&number);
+  EXPECT_EQ(mbedtls_mpi_read_binary(&number, serial.data(), serial.size()), 0);
+  EXPECT_EQ(mbedtls_x509write_crt_set_serial(&writer, &number), 0);
+  mbedtls_mpi_free(&number);
+#else
+  EXPECT_EQ(mbedtls_x509write_crt_set_serial_raw(&writer, serial.data(), serial.size()), 0);
+#endif
+}
+
 inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std::string& issuer,
                             TestKey& issuer_key) {
   mbedtls_x509write_cert writer;
   mbedtls_x509write_crt_init(&writer);
-  mbedtls_mpi serial;
-  mbedtls_mpi_init(&serial);
-  EXPECT_EQ(mbedtls_mpi_read_string(&serial, 16, spec.serial.c_str()), 0);
-  EXPECT_EQ(mbedtls_x509write_crt_set_serial(&writer, &serial), 0);
+  set_serial(writer, from_hex(spec.serial));
   mbedtls_x509write_crt_set_version(&writer, spec.version);
   mbedtls_x509write_crt_set_md_alg(&writer, spec.hash);
   EXPECT_EQ(mbedtls_x509write_crt_set_validity(&writer, spec.from.c_str(), spec.to.c_str()), 0);
@@ -199,7 +227,6 @@ inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std
   const int size =
       mbedtls_x509write_crt_der(&writer, buffer.data(), buffer.size(), test_rng, nullptr);
   EXPECT_GT(size, 0);
-  mbedtls_mpi_free(&serial);
   mbedtls_x509write_crt_free(&writer);
   return {buffer.end() - size, buffer.end()};
 }
