@@ -22,7 +22,7 @@ constexpr const char* kHeader =
     "# In the original, the first matching ACL decided; here, a [[deny]] always wins.\n"
     "\n[defaults]\nbaseline = \"none\"\n";
 
-std::string quoted(std::string_view text) {
+std::string toml_text(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {
@@ -36,7 +36,7 @@ std::string quoted(std::string_view text) {
 std::string list(const std::vector<std::string>& texts) {
   std::string result;
   for (const std::string& text : texts) {
-    result += (result.empty() ? "" : ", ") + quoted(text);
+    result += (result.empty() ? "" : ", ") + toml_text(text);
   }
   return texts.size() == 1 ? result : "[" + result + "]";
 }
@@ -116,8 +116,8 @@ class Converter {
   void write(const std::string& place, const OriginalAction& action, const std::string& from,
              const std::string& to, const std::vector<std::string>& ports) {
     rules_ += fmt::format("\n[[{}]]\nname = {}\nfrom = {}\nto = {}\n",
-                          action.accepts() ? "allow" : "deny", quoted(one_line(place)),
-                          quoted(from), quoted(to));
+                          action.accepts() ? "allow" : "deny", toml_text(one_line(place)),
+                          toml_text(from), toml_text(to));
     if (!ports.empty()) {
       rules_ += "ports = " + (ports.size() == 1 ? "[" + list(ports) + "]" : list(ports)) + "\n";
     }
