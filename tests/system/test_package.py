@@ -125,7 +125,7 @@ class Package(unittest.TestCase):
     def installed(self):
         """The unit is enabled but not started."""
         said = self.lab.must(f"dpkg -i {self.first}")
-        self.assertIn("installed but not started", said)
+        self.assertIn("installed but not started. It starts at the next boot", said)
         fields = self.lab.must("dpkg-query -W -f '${Depends}\n${Conffiles}\n${Version}' trireme")
         for word in (
             "libnftnl11",
@@ -343,7 +343,8 @@ class Package(unittest.TestCase):
         self.assertEqual(self.lab.sh("systemctl is-enabled trireme").stdout.strip(), "disabled")
         self.assertEqual(self.show("ActiveState"), "inactive")
         self.lab.write("etc/systemd/system-preset/00-lab.preset", "disable *\n")
-        self.lab.must(f"dpkg --purge trireme && dpkg -i {self.first}")
+        said = self.lab.must(f"dpkg --purge trireme && dpkg -i {self.first}")
+        self.assertIn("It does not start at the next boot", said)
         self.assertEqual(
             self.lab.sh("systemctl is-enabled trireme").stdout.strip(), "disabled", "presets"
         )
