@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs the packages that building and testing trireme on Debian 12 needs. Starts no service.
-# Does nothing if they are all installed.
+# Installs the packages that building trireme on Debian 12 or 13, and testing it on Debian 12, needs.
+# Starts no service. Does nothing if they are all installed.
 #
 #   tests/install-deps.sh [--build-only | --quickstart]
 set -euo pipefail
 
+# Compiles the BPF programs. Debian 12's default is too old.
+bpf_clang=clang
+if grep -qsx 'VERSION_CODENAME=bookworm' /etc/os-release; then bpf_clang=clang-16; fi
+
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
-       libspdlog-dev libsystemd-dev libbpf-dev clang-16 libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
+       libspdlog-dev libsystemd-dev libbpf-dev "$bpf_clang" libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
        libexpected-dev libgtest-dev libgmock-dev file)
 tests=(netbase libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
        systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
