@@ -3,7 +3,10 @@
 # Installs missing packages, builds trireme, starts it, and shows which connections it refuses and
 # which it allows. Afterwards, only the packages and build/release remain on the machine.
 #
-#   sudo examples/quickstart.sh
+#   sudo examples/quickstart.sh [--installed]
+#
+# With --installed it uses the programs of the installed package, and neither builds nor installs
+# anything. They need busybox, curl, ip, nft and the tools of procps.
 #
 # With systemd, trireme enforces policy on this host for about a minute, with transient scopes, and
 # Docker is included if it runs. Without systemd, trireme runs in a network namespace of its own
@@ -18,15 +21,23 @@ die() {
 }
 ((EUID == 0)) || die "run it as root: sudo examples/quickstart.sh"
 
-tests/install-deps.sh --quickstart
-if command -v ccache >/dev/null; then export TRIREME_COMPILER_LAUNCHER=ccache; fi
-echo "building in build/release ..."
-mkdir -p build
-{ cmake --preset release && cmake --build --preset release -j "$(nproc)"; } >build/quickstart.log 2>&1 || {
-  tail -n 30 build/quickstart.log >&2
-  die "the build failed; see build/quickstart.log"
-}
-export PATH="$PWD/build/release/src/daemon:$PWD/build/release/src/cli:$PATH"
+policy=$PWD/etc/policy.toml
+if [[ ${1:-} == --installed ]]; then
+  policy=/etc/trireme/policy.toml
+  for program in triremed trirectl trirun busybox curl ip nft; do
+    command -v "$program" >/dev/null || die "'$program' is not installed"
+  done
+else
+  tests/install-deps.sh --quickstart
+  if command -v ccache >/dev/null; then export TRIREME_COMPILER_LAUNCHER=ccache; fi
+  echo "building in build/release ..."
+  mkdir -p build
+  { cmake --preset release && cmake --build --preset release -j "$(nproc)"; } >build/quickstart.log 2>&1 || {
+    tail -n 30 build/quickstart.log >&2
+    die "the build failed; see build/quickstart.log"
+  }
+  export PATH="$PWD/build/release/src/daemon:$PWD/build/release/src/cli:$PATH"
+fi
 
 dir=$(mktemp -d /tmp/trireme-quickstart.XXXXXX)
 unit=trireme-quickstart port=18080
@@ -61,7 +72,7 @@ trap 'exit 130' INT TERM
 mount_of_cgroup2() { awk '$(NF-2) == "cgroup2" && $4 == "/" { print $5; exit }' /proc/self/mountinfo; }
 
 # Start the daemon with the shipped policy: workloads with equal label sets can talk.
-cp etc/policy.toml "$dir/etc/policy.toml"
+cp "$policy" "$dir/etc/policy.toml"
 if [[ -d /run/systemd/system ]]; then
   systemd=1
   export TRIREME_RUNTIME_DIR=/run/trireme
