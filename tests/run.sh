@@ -5,8 +5,8 @@
 #   tests/run.sh [--long] [--no-lab] [--only NAME]...
 #   tests/run.sh --coverage | --mutants
 #
-#   --long       also run the soaks, the floods, long fuzzing, and both commands of README on a
-#                fresh Debian 12
+#   --long       also run the soaks, the floods, long fuzzing, both commands of README on a fresh
+#                Debian 12, and tests/packages.sh
 #   --no-lab     leave out the tests that boot a systemd with Docker
 #   --only NAME  run only this step; may be repeated. Steps: check, unit, tsan, fuzz, and the files
 #                of tests/system by name (local for test_local.py)
@@ -44,7 +44,7 @@ while (($#)); do
 done
 
 mapfile -t system < <(basename -s .py -a tests/system/test_*.py | sed 's/^test_//')
-steps=(check unit tsan fuzz fresh_machine "${system[@]}")
+steps=(check unit tsan fuzz fresh_machine packages "${system[@]}")
 for name in "${only[@]}"; do
   if [[ " ${steps[*]} " != *" $name "* ]]; then
     echo "run.sh: unknown step '$name'; available: ${steps[*]}" >&2
@@ -274,6 +274,9 @@ if passed build-asan; then
   wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 30 : 8))"
 fi
 wanted tsan && passed build-tsan && step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
+if ((long)) && wanted packages; then
+  step packages 3600 tests/packages.sh
+fi
 if ((long)) && wanted fresh_machine; then
   step fresh_machine 3600 tests/fresh_machine.sh
 fi

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian package in a booted systemd: installed, upgraded under load, removed, purged."""
 
+import glob
 import os
 import shutil
 import stat
@@ -9,9 +10,11 @@ import time
 import unittest
 
 from tests.system import agent, undo, waiting
-from tests.system.host import LONG, PRODUCTS
+from tests.system.host import LONG, PRODUCTS, ROOT
 from tests.system.lab import Lab
 
+# Built by tests/packages.sh, which a long run starts before the system tests.
+PREVIOUS = sorted(glob.glob(ROOT + "/build/packages/previous/*.deb")) if LONG else []
 RULE = '\n[[allow]]\nname = "mine"\nfrom = "@host"\nto = "app=open"\n'
 
 
@@ -49,6 +52,8 @@ class Package(unittest.TestCase):
         cls.addClassCleanup(cls.lab.close)
         for path in made:
             shutil.copy(path, cls.lab.root + "/srv")
+        if PREVIOUS:
+            shutil.copy(PREVIOUS[-1], cls.lab.root + "/srv/previous.deb")
         shutil.copy(
             agent.__file__, cls.lab.root + "/srv/agent.py"
         )  # the lab may have other files at the path of the tree
@@ -173,7 +178,10 @@ class Package(unittest.TestCase):
         before = self.show("MainPID")
         spoken = 0
         with self.lab.popen(
-            ["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["dpkg", "--force-confold", "-i", self.second],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as upgrade:
             while upgrade.poll() is None:
                 self.assertEqual(speaker.ask("long", "x"), "x")
@@ -336,6 +344,16 @@ class Package(unittest.TestCase):
         self.assertNotIn(
             "trireme", self.lab.must("systemctl list-unit-files --no-legend --no-pager")
         )
+
+    @unittest.skipUnless(PREVIOUS, "tests/packages.sh has not built the last release")
+    def test_an_upgrade_from_the_last_release(self):
+        """The new daemon takes over the table, the records and the flows of the last release."""
+        self.lab.must("dpkg -i /srv/previous.deb")
+        self.started()
+        self.upgraded_under_load()
+        self.lab.must("dpkg --purge trireme && dpkg -i /srv/previous.deb")
+        self.lab.start_trireme()
+        self.upgraded_with_containers()
 
     @unittest.skipUnless(LONG, "long")
     def test_the_administrators_word_on_its_start_holds(self):
