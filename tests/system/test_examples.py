@@ -113,6 +113,28 @@ class Logs(LabCase):
             "1", [each["port"] for each in flows()], "what others write does not count"
         )
 
+        self.lab.must("nft flush ruleset")
+
+        def events():
+            lines = self.lab.sh("cat /var/log/trireme-events.json").stdout.splitlines()
+            return {each["id"]: each for each in map(json.loads, lines)}
+
+        drift = self.message_ids()["kDrift"]
+        waiting.until(lambda: drift in events(), "the changed table is reported", 20)
+        self.assertIn("table", events()[drift]["message"])
+
+    @staticmethod
+    def message_ids():
+        with open(ROOT + "/include/trireme/base/journal.hpp", encoding="utf-8") as header:
+            return dict(re.findall(r'(k\w+) = "([0-9a-f]{32})"', header.read()))
+
+    def test_the_recipe_has_every_event_that_is_no_flow(self):
+        flows = {"kDenied", "kAudited"}  # these have a verdict
+        self.assertEqual(
+            set(re.findall(r"[0-9a-f]{32}", text("monitoring/rsyslog.conf"))),
+            {each for name, each in self.message_ids().items() if name not in flows},
+        )
+
     def test_recipes_that_nobody_has_tried_say_so(self):
         for name in ("vector.toml", "fluent-bit.conf"):
             self.assertIn("NOT TRIED", text(f"monitoring/{name}"))

@@ -227,6 +227,27 @@ class Metrics(HostCase):
         with open(EXAMPLES + "/alerts.yml", encoding="utf-8") as file:
             self.assertLessEqual(set(re.findall(r"\btrireme_\w+", file.read())) - optional, known)
 
+    # Of interest only to those who look for the cause of something.
+    DETAILS = {
+        "process_start_time_seconds",
+        "trireme_hellos_total",
+        "trireme_identity_info",
+        "trireme_largest_holder",
+        "trireme_policy_loaded_timestamp_seconds",
+        "trireme_policy_rules",
+        "trireme_proofs_lost_total",
+        "trireme_replies_total",
+    }
+
+    def test_the_examples_show_every_metric(self):
+        page = self.host.must([TRIRECTL, "metrics"])
+        exported = set(re.findall(r"^# TYPE (\w+) ", page, re.M))
+        shown = set()
+        for name in ("grafana-dashboard.json", "alerts.yml"):
+            with open(f"{EXAMPLES}/{name}", encoding="utf-8") as file:
+                shown |= set(re.findall(r"\b(?:trireme|process)_\w+", file.read()))
+        self.assertEqual(exported - shown, self.DETAILS)
+
     def test_the_alerts_do_what_they_say(self):
         self.promtool("check", "rules", "alerts.yml")
         self.promtool("check", "config", "prometheus.yml")
