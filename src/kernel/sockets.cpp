@@ -44,10 +44,32 @@ void write_address(const policy::Address& address, __be32* words) {
   std::memcpy(words, address.bytes.data(), address.size());
 }
 
-/// Callback of mnl_attr_parse(); `data` points to a std::uint64_t.
-int read_cgroup(const nlattr* attribute, void* data) {
-  if (mnl_attr_get_type(attribute) == INET_DIAG_CGROUP_ID) {
-    *static_cast<std::uint64_t*>(data) = mnl_attr_get_u64(attribute);
+/// Where `tcpi_bytes_acked` and, behind it, `tcpi_bytes_received` are in the kernel's `tcp_info`
+/// (Linux 4.1). The libc's has neither, and linux/tcp.h conflicts with netinet/tcp.h.
+constexpr std::size_t kBytesAcked = 120;
+
+std::uint64_t read_bytes(const nlattr* info) {
+  std::array<std::uint64_t, 2> counts{};
+  if (mnl_attr_get_payload_len(info) < kBytesAcked + sizeof counts) {
+    return 0;
+  }
+  std::memcpy(counts.data(), static_cast<const char*>(mnl_attr_get_payload(info)) + kBytesAcked,
+              sizeof counts);
+  return counts[0] + counts[1];
+}
+
+/// Callback of mnl_attr_parse(); `data` points to an InetSocket.
+int read_attribute(const nlattr* attribute, void* data) {
+  auto* socket = static_cast<InetSocket*>(data);
+  switch (mnl_attr_get_type(attribute)) {
+    case INET_DIAG_CGROUP_ID:
+      socket->cgroup_id = mnl_attr_get_u64(attribute);
+      break;
+    case INET_DIAG_INFO:
+      socket->bytes = read_bytes(attribute);
+      break;
+    default:
+      break;
   }
   return MNL_CB_OK;
 }
@@ -121,7 +143,7 @@ Status SocketTable::read_list(nlmsghdr* request, std::uint8_t protocol,
                        .remote_port = ntohs(found->id.idiag_dport),
                        .inode = found->idiag_inode});
         std::ranges::copy(found->id.idiag_cookie, socket.cookie.begin());
-        mnl_attr_parse(header, sizeof *found, read_cgroup, &socket.cgroup_id);
+        mnl_attr_parse(header, sizeof *found, read_attribute, &socket);
       });
   return answered || answered.error().code == ENOENT ? Status{}
                                                      : Status(tl::unexpected(answered.error()));
@@ -165,7 +187,12 @@ Result<std::vector<InetSocket>> SocketTable::connections_and_listeners() {
   return list_tcp(kListenersToo);
 }
 
-Result<std::vector<InetSocket>> SocketTable::list_tcp(std::uint32_t states) {
+Result<std::vector<InetSocket>> SocketTable::connections_with_bytes() {
+  return list_tcp(kListenersToo, 1U << (INET_DIAG_INFO - 1U));
+}
+
+Result<std::vector<InetSocket>> SocketTable::list_tcp(std::uint32_t states,
+                                                      std::uint8_t extensions) {
   std::vector<InetSocket> sockets;
   for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
     struct {
@@ -177,6 +204,7 @@ Result<std::vector<InetSocket>> SocketTable::list_tcp(std::uint32_t states) {
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.body.sdiag_family = family;
     request.body.sdiag_protocol = IPPROTO_TCP;
+    request.body.idiag_ext = extensions;
     request.body.idiag_states = states;
     if (Status read = read_list(&request.header, IPPROTO_TCP, sockets); !read) {
       return tl::unexpected(read.error());

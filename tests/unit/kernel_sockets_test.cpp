@@ -93,6 +93,27 @@ TEST_F(SocketTableTest, ListenersAreListedWithConnections) {
   EXPECT_EQ(udp->front().protocol, IPPROTO_UDP);
 }
 
+TEST_F(SocketTableTest, BytesInBothDirectionsAreCounted) {
+  const std::vector<char> data(5000);
+  ASSERT_EQ(::send(client_.get(), data.data(), data.size(), 0), 5000);
+  ASSERT_EQ(::send(server_.get(), data.data(), 1000, 0), 1000);
+  auto table = SocketTable::open();
+  std::uint64_t bytes = 0;
+  // On loopback an acknowledgement takes a moment, not a round trip.
+  for (int attempt = 0; attempt < 1000 && bytes < 6000; ++attempt) {
+    const auto list = table->connections_with_bytes();
+    ASSERT_TRUE(list);
+    EXPECT_EQ(list->size(), 3U) << "a listener, and both ends of a connection";
+    const auto found = std::ranges::find(*list, port_, &InetSocket::remote_port);
+    ASSERT_NE(found, list->end());
+    EXPECT_NE(found->cgroup_id, 0U);
+    bytes = found->bytes;
+  }
+  EXPECT_GE(bytes, 6000U);
+  EXPECT_LE(bytes, 6002U) << "the SYN and the FIN may count as a byte each";
+  EXPECT_EQ(find().value().bytes, 0U) << "not asked for";
+}
+
 TEST_F(SocketTableTest, WhatItsProcessHasClosedIsThereUntilItIsOver) {
   const std::uint64_t cookie = find().value().whole_cookie();
   const std::vector<char> data(1U << 16U);
