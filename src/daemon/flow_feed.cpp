@@ -67,6 +67,7 @@ void FlowFeed::take(policy::Flow taken) {
   }
   taken.policy = policy_;
   hits_.count(taken);
+  totals_.count(taken);
   if (taken.sampled) {
     sampled_++;
     send_to_followers(samples_.add(std::move(taken)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sends denied, audited and logged flows to the journal and to `trirectl flows`, sampled flows to
 // `trirectl flows --all` only. Keeps the newest ones, sends each to followers immediately, and
-// counts for each rule how many it has decided.
+// counts them for each rule that has decided, and for each pair of identities.
 #pragma once
 
 #include <chrono>
@@ -13,6 +13,7 @@
 #include "audit_summary.hpp"
 #include "trireme/control/flow.hpp"
 #include "trireme/control/flow_pairs.hpp"
+#include "trireme/control/pair_totals.hpp"
 #include "trireme/control/server.hpp"
 #include "trireme/policy/rule_hits.hpp"
 
@@ -42,6 +43,8 @@ class FlowFeed {
   [[nodiscard]] std::uint64_t sampled() const { return sampled_; }
   /// Counters of the rules of the policy in force.
   [[nodiscard]] const policy::RuleHits& hits() const { return hits_; }
+  /// Counts all flows by the identities of their ends; the method `traffic` adds open connections.
+  [[nodiscard]] control::PairTotals& totals() { return totals_; }
   /// Flows left out of the journal by the rate limit.
   [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
 
@@ -59,6 +62,7 @@ class FlowFeed {
   control::FlowStore store_;
   control::FlowStore samples_;
   policy::RuleHits hits_;
+  control::PairTotals totals_;
   std::string policy_;  // as in policy::Flow
   AuditSummary audits_;
   std::vector<Follower> followers_;
