@@ -333,6 +333,11 @@ Status Daemon::serve() {
     return followed;
   }
   changes_->follow(*settings_);
+  auto traffic = Traffic::open(loop_->get(), *this);
+  if (!traffic) {
+    return tl::unexpected(traffic.error());
+  }
+  traffic_ = std::move(*traffic);
   auto server = control::Server::listen(loop_->get(), control::socket_path(options_.runtime_dir));
   if (!server) {
     return tl::unexpected(server.error());

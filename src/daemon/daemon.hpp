@@ -22,6 +22,7 @@
 #include "self_check.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
+#include "traffic.hpp"
 #include "trireme/base/event.hpp"
 #include "trireme/control/server.hpp"
 #include "trireme/docker/source.hpp"
@@ -97,6 +98,7 @@ class Daemon {
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] const enforcer::LocalPolicy& local() const { return *local_; }
   [[nodiscard]] SelfCheck& self_check() { return *check_; }
+  [[nodiscard]] Traffic& traffic() { return *traffic_; }
   [[nodiscard]] std::uint64_t turned_away() const { return server_->turned_away(); }
 
  private:
@@ -156,6 +158,7 @@ class Daemon {
   std::unique_ptr<systemd::Launcher> launcher_;
   FlowFeed flows_;
   std::unique_ptr<LocalWatch> local_watch_;
+  std::unique_ptr<Traffic> traffic_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
   std::unique_ptr<SelfCheck> check_;

@@ -296,6 +296,10 @@ void register_methods(control::Server& server, Daemon& daemon) {
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               daemon.flows().answer(params, *daemon.settings().policy(), reply);
             });
+  server.on(method::traffic, Access::root,
+            [&daemon](const Caller&, const json& /*params*/, const Reply& reply) {
+              daemon.traffic().answer(reply);
+            });
   server.on(method::connections, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               const auto listed = connections_json(daemon, params);

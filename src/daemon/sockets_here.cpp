@@ -13,26 +13,58 @@ namespace {
 /// Of the calling thread's network namespace, as all of /proc/sys/net.
 constexpr const char* kPortRange = "/proc/sys/net/ipv4/ip_local_port_range";
 
+Result<std::set<policy::Address>> addresses_here() {
+  auto watch = kernel::AddressWatch::open();
+  const auto addresses = watch ? watch->list() : tl::unexpected(watch.error());
+  if (!addresses) {
+    return tl::unexpected(addresses.error());
+  }
+  std::set<policy::Address> found;
+  for (const kernel::InterfaceAddress& each : *addresses) {
+    found.insert(each.address);
+  }
+  return found;
+}
+
 Result<SocketsHere> sockets_here() {
-  SocketsHere found;
   auto table = kernel::SocketTable::open();
   if (!table) {
     return tl::unexpected(table.error());
   }
   auto tcp = table->connections_and_listeners();
   auto udp = tcp ? table->datagram_sockets() : tl::unexpected(tcp.error());
-  auto watch = udp ? kernel::AddressWatch::open() : tl::unexpected(udp.error());
-  const auto addresses = watch ? watch->list() : tl::unexpected(watch.error());
+  auto addresses = udp ? addresses_here() : tl::unexpected(udp.error());
   if (!addresses) {
     return tl::unexpected(addresses.error());
   }
-  found.tcp = std::move(*tcp);
-  found.udp = std::move(*udp);
-  for (const kernel::InterfaceAddress& each : *addresses) {
-    found.addresses.insert(each.address);
+  return SocketsHere{.tcp = std::move(*tcp),
+                     .udp = std::move(*udp),
+                     .addresses = std::move(*addresses),
+                     .ephemeral = ephemeral_ports(read_file(kPortRange).value_or(""))};
+}
+
+Result<SocketsHere> connections_here() {
+  auto table = kernel::SocketTable::open();
+  auto tcp = table ? table->connections_with_bytes() : tl::unexpected(table.error());
+  auto addresses = tcp ? addresses_here() : tl::unexpected(tcp.error());
+  if (!addresses) {
+    return tl::unexpected(addresses.error());
   }
-  found.ephemeral = ephemeral_ports(read_file(kPortRange).value_or(""));
+  SocketsHere found;
+  found.tcp = std::move(*tcp);
+  found.addresses = std::move(*addresses);
   return found;
+}
+
+/// Calls `read` in the network namespace.
+Result<SocketsHere> read_in(const std::shared_ptr<const kernel::Netns>& network,
+                            Result<SocketsHere> (*read)()) {
+  if (network == nullptr) {
+    return read();
+  }
+  Result<SocketsHere> found = SocketsHere();
+  const Status entered = network->within([&found, read] { found = read(); });
+  return entered ? std::move(found) : tl::unexpected(entered.error());
 }
 
 }  // namespace
@@ -52,12 +84,11 @@ EphemeralPorts ephemeral_ports(const std::string& text) {
 }
 
 Result<SocketsHere> sockets_in(const std::shared_ptr<const kernel::Netns>& network) {
-  if (network == nullptr) {
-    return sockets_here();
-  }
-  Result<SocketsHere> found = SocketsHere();
-  const Status entered = network->within([&found] { found = sockets_here(); });
-  return entered ? std::move(found) : tl::unexpected(entered.error());
+  return read_in(network, sockets_here);
+}
+
+Result<SocketsHere> connections_in(const std::shared_ptr<const kernel::Netns>& network) {
+  return read_in(network, connections_here);
 }
 
 std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network) {

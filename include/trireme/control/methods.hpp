@@ -206,6 +206,30 @@ inline constexpr const char* policy = "policy";
 /// "name", "action", "mode", "file" and "line". Root only.
 inline constexpr const char* rules = "rules";
 
+/// params {} -> {"at": 5023.1, "read": 5022.9, "since": 12.5, "complete": true,
+///   "identities": [{"labels": "app=web,env=prod", "workloads": 2}],
+///   "pairs": [{"from": "app=web", "to": "app=db", "connections": 3, "bytes": 52133, "denied": 0,
+///              "audited": 0, "allowed": 7, "last": 1790000000}],
+///   "left_out": {"identities": 0, "pairs": 0}, "forgotten": 0}
+/// Who talks to whom, by identity. "from" and "to" are labels as text, "(no labels)", "@host",
+/// "@world", networks ("@dns", or "@corp,@dns" for addresses in both), "(quarantined)" or
+/// "(ended)". "connections": open TCP connections that "from" began, without those between
+/// unlabeled processes or of a workload to itself. The others count since "since": "bytes" of TCP
+/// connections in both directions, without headers; "denied", "audited" and "allowed" flows as
+/// method `flows` with "all" reports them, so that identical denials count at most once in five
+/// seconds, and "allowed" counts samples. "last": Unix time of the newest flow, or at which
+/// connections were seen open.
+/// "bytes" is a lower bound: a connection that is open when counting begins counts from then on,
+/// and what one moves after the last reading before it ends is not counted. It is absent if no TCP
+/// connection of the pair was seen: the bytes of UDP and ICMP are not known.
+/// All callers share an answer, built at most once a second. "at": when flows were counted, "read":
+/// when connections and bytes were, which on large hosts is less often; in seconds of
+/// CLOCK_MONOTONIC, as "since". "complete": false if not all connections were read.
+/// An answer has at most 1,000 identities, those with the most workloads, and 1,000 pairs, those
+/// that changed last; "left_out": how many more there are. "forgotten": pairs for which there was
+/// no room; their numbers begin at 0 again. Root only.
+inline constexpr const char* traffic = "traffic";
+
 /// params {} -> {"candidates": [{"kind": "unit|container|compose", "name": "shop.service",
 /// "listens": ["tcp/5432"], "connects": 2, "labels": {"app": "shop"}, "lines": "text to paste"}],
 /// "connections": 12, "denied": [{"count": 1, "source": end, "destination": end, "protocol": "tcp",

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread that reads the open TCP connections of this host for the method `traffic`, so that the
+// daemon's loop never waits for it. It uses no processor time unless it is asked.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "traffic_count.hpp"
+#include "trireme/base/event.hpp"
+#include "trireme/kernel/cgroup.hpp"
+#include "trireme/kernel/netns.hpp"
+#include "trireme/policy/labels.hpp"
+
+namespace trireme::daemon {
+
+/// Who and what is to be read.
+struct TrafficRequest {
+  struct Network {
+    std::shared_ptr<const kernel::Netns> network;  // null: the daemon's own
+    handshake::PointId point = 0;
+  };
+  /// A workload.
+  struct Member {
+    policy::Number number = 0;           // kQuarantine if it is not enforced
+    std::string path;                    // of its cgroup; empty: none of its own
+    std::vector<std::uint64_t> cgroups;  // ids: its cgroup's, and those of its earlier runs
+    std::uint64_t network = 0;           // without a cgroup: inode of the namespace that it owns
+    policy::LabelSet labels;
+  };
+  std::vector<Network> networks;
+  std::vector<Member> members;
+};
+
+struct TrafficReading {
+  std::vector<TrafficGroup> groups;
+  /// The text of each label set and how many workloads have it, the most frequent first.
+  std::vector<std::pair<std::string, std::uint64_t>> identities;
+  bool complete = true;
+  std::chrono::steady_clock::time_point at;  // when the sockets were read
+  std::chrono::nanoseconds used{};           // processor time
+};
+
+/// Which workload the sockets of a cgroup belong to: that of the next cgroup above that is one's.
+/// Reads the tree of cgroups only when a socket's cgroup is not known.
+class CgroupNumbers {
+ public:
+  explicit CgroupNumbers(kernel::CgroupTree tree) : tree_(std::move(tree)) {}
+  /// The workloads from now on.
+  void use(const std::vector<TrafficRequest::Member>& members);
+  /// kHost if the cgroup is no workload's; nullopt if it is gone, or 0.
+  [[nodiscard]] std::optional<policy::Number> find(std::uint64_t cgroup);
+
+ private:
+  [[nodiscard]] const std::string* path_of(std::uint64_t cgroup);
+
+  kernel::CgroupTree tree_;
+  std::unordered_map<std::uint64_t, policy::Number> by_id_;
+  std::unordered_map<std::string, policy::Number> by_path_;
+  std::unordered_map<std::uint64_t, std::string> paths_;
+  std::unordered_set<std::uint64_t> gone_;  // not found when the tree was read
+  bool has_read_tree_ = false;              // since use()
+};
+
+class TrafficReader {
+ public:
+  using Done = std::function<void(Result<TrafficReading>)>;
+
+  /// `proved` must outlive the reader. `done` is called on the loop's thread after each read().
+  /// Errors: the event loop, no descriptor.
+  [[nodiscard]] static Result<std::unique_ptr<TrafficReader>> open(
+      sd_event* loop, const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved,
+      Done done);
+  TrafficReader(const TrafficReader&) = delete;
+  TrafficReader& operator=(const TrafficReader&) = delete;
+
+  /// Starts a reading. The one before must be done.
+  void read(TrafficRequest request);
+
+ private:
+  TrafficReader(const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved, Done done)
+      : proved_(proved), done_(std::move(done)), numbers_(tree) {}
+  void run(const std::stop_token& stop);
+  [[nodiscard]] Result<TrafficReading> read_now(const TrafficRequest& request,
+                                                const std::stop_token& stop);
+  void take_result();
+
+  const handshake::ProvedFlows& proved_;
+  Done done_;
+  Fd ready_;  // eventfd
+  event::Io readable_;
+
+  std::mutex mutex_;  // for the next three
+  std::condition_variable_any asked_;
+  std::optional<TrafficRequest> request_;
+  std::optional<Result<TrafficReading>> result_;
+
+  // Of the thread alone.
+  CgroupNumbers numbers_;
+  TrafficBaseline baseline_;
+
+  std::jthread thread_;  // the last member: it ends before the others
+};
+
+}  // namespace trireme::daemon
