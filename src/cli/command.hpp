@@ -44,6 +44,7 @@ void add_survey(CLI::App& parent, Globals& globals, Action& action);
 void add_quarantine(CLI::App& parent, Globals& globals, Action& action);
 void add_release(CLI::App& parent, Globals& globals, Action& action);
 void add_flows(CLI::App& parent, Globals& globals, Action& action);
+void add_top(CLI::App& parent, Globals& globals, Action& action);
 void add_rules(CLI::App& parent, Globals& globals, Action& action);
 void add_reload(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action);

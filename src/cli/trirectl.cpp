@@ -19,6 +19,7 @@ void add_commands(CLI::App& app, Globals& globals, Action& action) {
   add_status(app, globals, action);
   add_workloads(app, globals, action);
   add_flows(app, globals, action);
+  add_top(app, globals, action);
   add_rules(app, globals, action);
   add_survey(app, globals, action);
   add_quarantine(app, globals, action);
