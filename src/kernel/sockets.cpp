@@ -149,7 +149,9 @@ Status SocketTable::read_list(nlmsghdr* request, std::uint8_t protocol,
                                                      : Status(tl::unexpected(answered.error()));
 }
 
-Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint32_t device) {
+/// Passes the TCP socket with these endpoints to `on_found`. That there is none is no error.
+Status SocketTable::find(const InetSocket& ends, std::uint32_t device,
+                         const std::function<void(const inet_diag_msg&)>& on_found) {
   struct {
     nlmsghdr header;
     inet_diag_req_v2 body;
@@ -167,16 +169,37 @@ Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint
   request.body.id.idiag_if = device;
   std::ranges::fill(request.body.id.idiag_cookie, INET_DIAG_NOCOOKIE);
   std::array<char, 8192> buffer{};
+  const auto answered =
+      netlink::ask(fd_, &request.header, buffer, "cannot find a socket with sock_diag",
+                   [&on_found](const nlmsghdr* header) {
+                     on_found(*static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header)));
+                   });
+  return answered || answered.error().code == ENOENT ? Status{}
+                                                     : Status(tl::unexpected(answered.error()));
+}
+
+Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint32_t device) {
   TcpSocket socket;
-  const auto answered = netlink::ask(
-      fd_, &request.header, buffer, "cannot find a socket with sock_diag",
-      [&socket](const nlmsghdr* header) {
-        socket = read_connection(*static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header)));
-      });
-  if (!answered && answered.error().code != ENOENT) {
-    return tl::unexpected(answered.error());
+  const Status asked = find(
+      ends, device, [&socket](const inet_diag_msg& found) { socket = read_connection(found); });
+  if (!asked) {
+    return tl::unexpected(asked.error());
   }
   return socket;
+}
+
+Result<std::optional<std::uint32_t>> SocketTable::owner_of(const InetSocket& ends) {
+  std::optional<std::uint32_t> owner;
+  const Status asked = find(ends, 0, [&owner](const inet_diag_msg& found) {
+    // A TIME_WAIT socket has no inode either.
+    if (found.idiag_inode != 0) {
+      owner = found.idiag_uid;
+    }
+  });
+  if (!asked) {
+    return tl::unexpected(asked.error());
+  }
+  return owner;
 }
 
 Result<std::vector<InetSocket>> SocketTable::connections() {

@@ -61,6 +61,20 @@ TEST_F(SocketTableTest, AConnectionHasItsCgroupAndCookie) {
 }
 
 /// The daemon has a table for each network namespace, and itself stays in its own.
+TEST_F(SocketTableTest, AConnectionHasAnOwnerWhileAProcessHasIt) {
+  auto table = SocketTable::open();
+  const auto ends = find();
+  ASSERT_TRUE(ends);
+  ASSERT_EQ(::fchown(client_.get(), 65534, 65534), 0);
+  EXPECT_EQ(table->owner_of(*ends).value(), std::optional<std::uint32_t>(65534));
+  InetSocket other = *ends;
+  other.local_port = static_cast<std::uint16_t>(other.local_port ^ 1U);
+  EXPECT_EQ(table->owner_of(other).value(), std::nullopt);
+  // Unread data keeps the connection; the kernel would now say that root owns it.
+  client_.reset();
+  EXPECT_EQ(table->owner_of(*ends).value(), std::nullopt);
+}
+
 TEST_F(SocketTableTest, AConnectionIsEndedInTheNamespaceOfTheTable) {
   auto table = SocketTable::open();
   ASSERT_TRUE(table) << table.error().text();

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <unordered_set>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "trireme/base/result.hpp"
 #include "trireme/policy/address.hpp"
 
+struct inet_diag_msg;
 struct nlmsghdr;
 
 namespace trireme::kernel {
@@ -74,10 +76,15 @@ class SocketTable {
   /// The TCP socket with these endpoints. `device`: ifindex of the device on which its packets
   /// arrive.
   [[nodiscard]] Result<TcpSocket> find_connection(const InetSocket& ends, std::uint32_t device);
+  /// The user who owns the TCP socket with these endpoints. Nullopt if there is no such socket, or
+  /// if no process has it any more: the kernel then gives 0, which is not who created it.
+  [[nodiscard]] Result<std::optional<std::uint32_t>> owner_of(const InetSocket& ends);
 
  private:
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}
   Result<std::vector<InetSocket>> list(std::optional<std::uint64_t> cgroup_id);
+  Status find(const InetSocket& ends, std::uint32_t device,
+              const std::function<void(const inet_diag_msg&)>& on_found);
   Result<std::vector<InetSocket>> list_tcp(std::uint32_t states, std::uint8_t extensions = 0);
   Status query(std::uint8_t family, std::uint8_t protocol, std::optional<std::uint64_t> cgroup_id,
                std::vector<InetSocket>& sockets);
