@@ -2,7 +2,6 @@
 #include "trireme/control/graph.hpp"
 
 namespace trireme::control {
-namespace {
 
 using nlohmann::json;
 
@@ -17,8 +16,6 @@ const char* kind_text(policy::Endpoint::Kind kind) {
   }
   return "workload";
 }
-
-}  // namespace
 
 json to_json(const policy::Graph& graph) {
   json nodes = json::array();

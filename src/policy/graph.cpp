@@ -83,7 +83,8 @@ class Drawing {
                                  .kind = parties_[i].kind,
                                  .members = {},
                                  .workloads = 0,
-                                 .parties = {}});
+                                 .parties = {},
+                                 .labels = parties_[i].labels.items()});
         representative_.push_back(i);
       }
       node_of_.push_back(found->second);
@@ -111,6 +112,10 @@ class Drawing {
 
   static void add_party(GraphNode& node, const Party& party) {
     node.parties.push_back(party.text);
+    std::erase_if(node.labels, [&party](const auto& label) {
+      const std::string* value = party.labels.find(label.first);
+      return value == nullptr || *value != label.second;
+    });
     node.workloads += party.members.size();
     for (const std::string& member : party.members) {
       if (node.members.size() < kMostNames) {
@@ -171,6 +176,8 @@ class Drawing {
           continue;
         }
         GraphEdge& line = edge(from, to);
+        line.by_baseline = std::ranges::none_of(
+            openings, [](const Opening& opening) { return opening.rule != nullptr; });
         std::set<std::string> rules;
         for (const Opening& opening : openings) {
           line.may.push_back(opening.ports);

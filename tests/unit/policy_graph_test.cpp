@@ -250,5 +250,30 @@ TEST(Graph, NamesCannotChangeTheDirectionOfText) {
   EXPECT_EQ(drawn.find("\xE2\x80\xAE"), std::string::npos);
 }
 
+TEST(Graph, NodesHaveTheLabelsThatTheirIdentitiesShare) {
+  const Graph drawn = graph(web_to_db(), {present("web"), present("db")}, {});
+  const auto web = std::ranges::find(drawn.nodes, "app=web", &GraphNode::text);
+  ASSERT_NE(web, drawn.nodes.end());
+  EXPECT_EQ(web->labels, (LabelSet::Map{{"app", "web"}}));
+  std::vector<Party> many;
+  for (int i = 0; i < 400; ++i) {
+    LabelSet labels = app("shop-" + std::to_string(i));
+    ASSERT_TRUE(labels.set("env", "prod"));
+    many.push_back(party_of(labels));
+  }
+  const Graph folded = graph(web_to_db(), std::move(many), {});
+  ASSERT_TRUE(folded.folded);
+  EXPECT_EQ(folded.nodes.front().labels, (LabelSet::Map{{"env", "prod"}}));
+}
+
+TEST(Graph, SaysWhichEdgesAreTheBaselinesAlone) {
+  const Graph drawn = graph(web_to_db(), {present("web"), present("db")}, {});
+  const GraphEdge* loop = find(drawn, "app=db", "app=db");
+  const GraphEdge* rule = find(drawn, "app=web", "app=db");
+  ASSERT_TRUE(loop != nullptr && rule != nullptr);
+  EXPECT_TRUE(loop->by_baseline);
+  EXPECT_FALSE(rule->by_baseline);
+}
+
 }  // namespace
 }  // namespace trireme::policy

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A policy graph as JSON, and as one HTML page that a browser opens from disk.
+// A policy graph as JSON.
 #pragma once
 
 #include <nlohmann/json.hpp>
-#include <string>
 
 #include "trireme/policy/graph.hpp"
 
@@ -18,8 +17,7 @@ namespace trireme::control {
 /// the flows that were seen.
 [[nodiscard]] nlohmann::json to_json(const policy::Graph& graph);
 
-/// One self-contained HTML file with `title` as its heading. It loads nothing, and names from the
-/// graph are only ever inserted as text.
-[[nodiscard]] std::string graph_page(const policy::Graph& graph, const std::string& title);
+/// "workload", "host" or "world".
+[[nodiscard]] const char* kind_text(policy::Endpoint::Kind kind);
 
 }  // namespace trireme::control

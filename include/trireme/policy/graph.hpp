@@ -18,6 +18,7 @@ struct GraphNode {
   std::vector<std::string> members;  // names of current workloads, at most 8
   std::size_t workloads = 0;         // how many exist now
   std::vector<std::string> parties;  // label sets, if there are several
+  LabelSet::Map labels = {};         // that all of them have
 };
 
 struct GraphUse {
@@ -33,6 +34,7 @@ struct GraphEdge {
   std::vector<PortRange> may;      // allowed, as if in enforce mode
   std::vector<std::string> rules;  // rules that allow it, at most 4
   std::vector<GraphUse> did;       // seen
+  bool by_baseline = false;        // no rule allows any of `may`, only the baseline
 };
 
 struct Graph {
