@@ -13,7 +13,7 @@ if grep -qsx 'VERSION_CODENAME=bookworm' /etc/os-release; then bpf_clang=clang-1
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
        libspdlog-dev libsystemd-dev libbpf-dev "$bpf_clang" libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
-       libncurses-dev libexpected-dev libgtest-dev libgmock-dev file)
+       libncurses-dev libexpected-dev libgtest-dev libgmock-dev node-d3 node-dagre-layout file)
 tests=(netbase libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
        systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 python3-jsonschema cpio zstd xz-utils qemu-system-x86 dnsutils procps

@@ -61,6 +61,7 @@ void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_graph(CLI::App& parent, Globals& globals, Action& action);
 void add_pki(CLI::App& parent, Globals& globals, Action& action);
 void add_metrics(CLI::App& parent, Globals& globals, Action& action);
+void add_ui(CLI::App& parent, Globals& globals, Action& action);
 void add_flush(CLI::App& parent, Globals& globals, Action& action);
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
 void add_help(CLI::App& parent, Globals& globals, Action& action);

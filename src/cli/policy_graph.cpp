@@ -7,15 +7,14 @@
 #include <cstdlib>
 #include <memory>
 
-#include "loaded.hpp"
+#include "page.hpp"
+#include "page_data.hpp"
 #include "table.hpp"
-#include "trireme/base/counted.hpp"
+#include "trireme/base/printable.hpp"
 #include "trireme/control/graph.hpp"
 
 namespace trireme::cli {
 namespace {
-
-using nlohmann::json;
 
 bool has_graphviz() {
   const char* path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): one thread
@@ -49,31 +48,25 @@ Status print_svg(const std::string& text) {
 }
 
 int draw(const Globals& globals, const std::string& format) {
-  const auto policy = loaded_policy(globals);
-  if (!policy) {
-    return report(globals, policy.error());
+  const auto drawn = drawn_policy(globals);
+  if (!drawn) {
+    return report(globals, drawn.error());
   }
-  auto present = present_parties(globals);
-  auto seen = recent_flows(globals, {{"all", true}});
-  const auto live = live_flows(globals);
-  if (!present || !seen || !live) {
-    return report(globals, !present ? present.error() : !seen ? seen.error() : live.error());
-  }
-  seen->flows.insert(seen->flows.end(), live->flows.begin(), live->flows.end());
-  const auto graph = policy::graph(*policy, std::move(*present), seen->flows);
   if (globals.json || format == "json") {
-    print_json(control::to_json(graph));
+    print_json(control::to_json(drawn->graph));
   } else if (format == "html") {
-    const std::string page = control::graph_page(
-        graph, fmt::format("trireme: {}, {}", counted(graph.nodes.size(), "endpoint"),
-                           counted(graph.edges.size(), "connection")));
-    std::fwrite(page.data(), 1, page.size(), stdout);
+    const auto data = page_from_disk(globals, *drawn);
+    if (!data) {
+      return report(globals, data.error());
+    }
+    const std::string text = page(*data);
+    std::fwrite(text.data(), 1, text.size(), stdout);
   } else if (format == "svg") {
-    if (Status drawn = print_svg(policy::dot(graph)); !drawn) {
-      return report(globals, drawn.error());
+    if (Status svg = print_svg(policy::dot(drawn->graph)); !svg) {
+      return report(globals, svg.error());
     }
   } else {
-    fmt::print("{}", printable_lines(policy::dot(graph)));
+    fmt::print("{}", printable_lines(policy::dot(drawn->graph)));
   }
   return kYes;
 }

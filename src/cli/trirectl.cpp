@@ -40,6 +40,7 @@ void add_commands(CLI::App& app, Globals& globals, Action& action) {
   add_policy_rollback(*policy, globals, action);
   add_policy_suggest(*policy, globals, action);
   add_policy_graph(*policy, globals, action);
+  add_ui(app, globals, action);
   add_pki(app, globals, action);
   add_metrics(app, globals, action);
   add_flush(app, globals, action);

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lists beside the map: denials with their reasons and the rules that would allow them, and the
+// connections as a table, which says everything that the map shows.
+const kMostRows = 1000;
+const opened = new Map();  // id of a denial: which of its texts is shown, "why" or "allow"
+const answers = new Map();  // id of a denial: {why, allow} or {error}
+const seenDenials = new Set();  // ids: the others are new
+
+function clock(time) {
+  const date = new Date(time);
+  if (Number.isNaN(date.getTime())) return time;
+  const today = date.toDateString() === new Date().toDateString();
+  return (today ? "" : `${date.toLocaleDateString()} `) + date.toLocaleTimeString([], {hour12: false});
+}
+
+/// Explanation and TOML are in the page, or asked of trirectl, which asks the daemon.
+async function answerOf(denial) {
+  if (!known.live) return {why: denial.why, allow: denial.allow};
+  if (!answers.has(denial.id)) {
+    const answer = await hooks.fetchJson(`/api/denial?id=${denial.id}`);
+    if (!answer.error) answers.set(denial.id, answer);
+    return answer;
+  }
+  return answers.get(denial.id);
+}
+
+async function toggle(denial, what, item) {
+  if (opened.get(denial.id) === what) {
+    opened.delete(denial.id);
+    showTexts(denial, item, null);
+    return;
+  }
+  opened.set(denial.id, what);
+  showTexts(denial, item, await answerOf(denial));
+}
+
+function copyButton(pre) {
+  const button = make("button", "Copy");
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(pre.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(pre);
+      button.textContent = "Selected: press Ctrl+C";
+    }
+  });
+  return button;
+}
+
+function showTexts(denial, item, answer) {
+  const what = opened.get(denial.id);
+  for (const button of item.querySelectorAll("button[aria-expanded]")) {
+    button.setAttribute("aria-expanded", String(button.dataset.what === what));
+  }
+  const box = item.querySelector(".answer");
+  if (!what || !answer) {
+    box.replaceChildren();
+    return;
+  }
+  if (answer.error || !answer[what]) {
+    box.replaceChildren(make("p", answer.error || "Not in this page: it has the explanations of the newest denials only.", "note"));
+    return;
+  }
+  const pre = make("pre", answer[what]);
+  pre.tabIndex = 0;
+  if (what === "allow") {
+    box.replaceChildren(make("p", "Nothing has changed. To allow this, review the text and save it in a file in policy.d:", "note"), pre, copyButton(pre));
+  } else {
+    box.replaceChildren(pre);
+  }
+}
+
+function denialItem(denial) {
+  const item = make("li");
+  item.dataset.id = denial.id;
+  const line = make("p", undefined, "line");
+  line.append(make("time"), " ", make("span", denial.verdict, denial.verdict), " ", make("span", denial.from), " → ", make("span", denial.to),
+    ` ${denial.port} `, make("span", undefined, "count"));
+  const why = make("p", [denial.rule, denial.reason].filter(Boolean).join(": "), "note");
+  item.append(line, why);
+  for (const [what, text] of [["why", "Why"], ["allow", "Allow"]]) {
+    const button = make("button", text);
+    button.type = "button";
+    button.dataset.what = what;
+    button.setAttribute("aria-expanded", "false");
+    button.setAttribute("aria-label", `${text}: ${denial.from} to ${denial.to} ${denial.port}`);
+    button.addEventListener("click", () => toggle(denial, what, item));
+    item.append(button);
+  }
+  const show = make("button", "Show on the map");
+  show.type = "button";
+  show.addEventListener("click", () => hooks.showDenial(denial));
+  item.append(show, make("div", undefined, "answer"));
+  return item;
+}
+
+function drawDenials() {
+  const list = byId("denials");
+  const shown = known.denials.filter((denial) => choice.states.has(denial.verdict) && matches(wordsOfDenial(denial)));
+  const items = new Map([...list.children].map((item) => [item.dataset.id, item]));
+  const wanted = shown.map((denial) => {
+    const item = items.get(String(denial.id)) || denialItem(denial);
+    const time = item.querySelector("time");
+    time.dateTime = denial.time;
+    time.textContent = clock(denial.time);
+    item.querySelector(".count").textContent = denial.count > 1 ? `×${denial.count.toLocaleString("en-US")}` : "";
+    if (known.live && seenDenials.size && !seenDenials.has(denial.id)) item.classList.add("fresh");
+    return item;
+  });
+  known.denials.forEach((denial) => seenDenials.add(denial.id));
+  // Elements that stay where they are keep the keyboard's focus.
+  const keep = new Set(wanted);
+  for (const item of [...list.children]) if (!keep.has(item)) item.remove();
+  wanted.forEach((item, at) => { if (list.children[at] !== item) moveBefore(list, item, at); });
+  byId("denials-count").textContent = `(${shown.length})`;
+  byId("denials-note").textContent = known.denials_left_out
+    ? `${counted(known.denials_left_out, "older kind")} of denial ${known.denials_left_out === 1 ? "is" : "are"} left out: 'trirectl flows' has more.`
+    : shown.length ? "" : `No denials${known.denials.length ? " match" : " so far"}.`;
+}
+
+/// Moving an element takes the focus from the button in it.
+function moveBefore(list, item, at) {
+  const focused = item.contains(document.activeElement) ? document.activeElement : null;
+  list.insertBefore(item, list.children[at] || null);
+  if (focused) focused.focus({preventScroll: true});
+}
+
+function drawTable() {
+  const chosen = chosenNode();
+  byId("selected").hidden = !chosen;
+  if (chosen) {
+    byId("selected-text").textContent = chosen.text;
+    byId("selected-members").textContent = nodeText(chosen, picture.shown.edges).split("\n").slice(1).join(" · ");
+  }
+  const edges = picture.shown.edges.filter((edge) => !chosen || edge.source === chosen || edge.target === chosen)
+    .sort((a, b) => kRank[a.state] - kRank[b.state] || (a.key < b.key ? -1 : 1));
+  byId("edges").replaceChildren(...edges.slice(0, kMostRows).map((edge) => {
+    const row = make("tr");
+    row.append(make("td", edge.source.text), make("td", edge.target.text), make("td", edge.may || "–"));
+    const did = make("td");
+    for (const use of edge.did) did.append(make("div", `${use.verdict} ${use.ports} ×${use.count.toLocaleString("en-US")}`, use.verdict));
+    if (edge.did_left_out) did.append(make("div", `and ${edge.did_left_out} more`));
+    row.append(did, make("td", edge.rules.join("; ")));
+    return row;
+  }));
+  byId("edges-note").textContent = edges.length > kMostRows
+    ? `The first ${counted(kMostRows, "connection")} of ${edges.length.toLocaleString("en-US")}: a search shows others.` : counted(edges.length, "connection");
+}
+
+function drawState(map) {
+  const {nodes, edges} = picture.shown;
+  const part = (count, all, one, many) => (count === all ? counted(all, one, many) : `${count.toLocaleString("en-US")} of ${counted(all, one, many)}`);
+  const notes = [`${part(nodes.length, map.nodes.length, "identity", "identities")}, ${part(edges.length, map.edges.length, "connection")}`];
+  if (picture.byGroups) notes.push("arrows between groups have the number of connections; select an identity to see each of its own");
+  if (map.left_out) notes.push(`${counted(map.left_out, "connection")} that ${map.left_out === 1 ? "is" : "are"} allowed and not seen left out`);
+  if (map.folded) notes.push("identities that no rule tells apart share a box");
+  notes.push(...(map.notes || []));
+  const text = `${notes.join(" · ")}.`;
+  if (byId("count").textContent !== text) byId("count").textContent = text;
+  const mode = map.mode === "audit" ? "Audit mode: no rule blocks anything. " : "";
+  byId("age").textContent = `${mode}${known.live ? "Live; the map is" : "State"} of ${clock(map.time)}.`;
+}

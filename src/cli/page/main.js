@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the controls and keys do, and the updates from trirectl.
+const kPause = 1000;  // ms between two requests for updates, at least
+
+const hooks = {
+  fetchJson: async (path) => {
+    try {
+      const answer = await fetch(path, {credentials: "same-origin", cache: "no-store", redirect: "error"});
+      const body = await answer.json();
+      return answer.ok ? body : {...body, error: body.error || `HTTP status ${answer.status}`, status: answer.status};
+    } catch {
+      return {error: "trirectl ui does not answer: it was stopped."};
+    }
+  },
+  chooseNode: (node) => {
+    choice.node = choice.node === node.id ? null : node.id;
+    if (choice.node) selectTab("tab-edges");
+    draw();
+  },
+  chooseLink: (link) => { if (!link.bundle) hooks.chooseNode(link.edges[0].source); },
+  focusNode: (box, element) => {
+    picture.last = box.node.id;
+    nodeLayer.selectAll("g.node").attr("tabindex", (each) => (each === box ? 0 : -1));
+    if (!element.matches(":focus-visible")) return;
+    reveal(box);
+    drawEdges(box.node);
+    const [frame, rect] = [byId("mapbox").getBoundingClientRect(), element.querySelector("rect").getBoundingClientRect()];
+    showTip(nodeText(box.node, picture.shown.edges), rect.left - frame.left, rect.bottom - frame.top);
+  },
+  nodeKey: (event, box) => {
+    const arrows = {ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1]};
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (arrows[event.key]) {
+      const next = neighbor(box, arrows[event.key]);
+      if (next) focusBox(next);
+    } else if (event.key === "Home" || event.key === "End") {
+      const boxes = [...picture.layout.boxes.values()];
+      focusBox(event.key === "Home" ? boxes[0] : boxes[boxes.length - 1]);
+    } else if (event.key === "Enter" || event.key === " ") {
+      hooks.chooseNode(box.node);
+    } else if (event.key === "Escape") {
+      choice.node = null;
+      hideTip();
+      draw();
+    } else if (event.key === "+" || event.key === "=") {
+      svg.call(zoom.scaleBy, 1.3);
+    } else if (event.key === "-") {
+      svg.call(zoom.scaleBy, 1 / 1.3);
+    } else if (event.key === "0") {
+      fit();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  },
+  showDenial: (denial) => {
+    const node = nodeOf(known.map, denial.from_end) || nodeOf(known.map, denial.to_end);
+    if (!node) {
+      byId("problem").textContent = "The ends of this denial are not on the map.";
+      return;
+    }
+    byId("search").value = "";
+    choice.terms = [];
+    choice.states = new Set(Object.keys(kRank));
+    for (const box of byId("states").querySelectorAll("input")) box.checked = true;
+    choice.node = node.id;
+    draw();
+    const box = picture.layout.boxes.get(node);
+    if (box) focusBox(box);
+  },
+};
+
+function selectTab(id) {
+  for (const tab of document.querySelectorAll("[role=tab]")) {
+    const selected = tab.id === id;
+    tab.setAttribute("aria-selected", String(selected));
+    tab.tabIndex = selected ? 0 : -1;
+    byId(tab.getAttribute("aria-controls")).hidden = !selected;
+  }
+}
+
+function draw() {
+  drawMap(known.map);
+  drawTable();
+  drawDenials();
+  drawState(known.map);
+}
+
+function drawKeys() {
+  const list = byId("group");
+  const keys = [...keysOf(known.map.nodes).keys()].sort();
+  const wanted = ["", ...keys, "-"];
+  if ([...list.options].map((option) => option.value).join("\n") === wanted.join("\n")) return;
+  list.replaceChildren(...wanted.map((key) => {
+    const option = make("option", key === "" ? `automatic${bestKey(known.map.nodes) ? `: ${bestKey(known.map.nodes)}` : ""}` : key === "-" ? "nothing" : key);
+    option.value = key;
+    return option;
+  }));
+  list.value = wanted.includes(choice.group) ? choice.group : "";
+}
+
+function readSearch() {
+  choice.terms = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+// --- dark and light ---
+
+const darkSystem = matchMedia("(prefers-color-scheme: dark)");
+function applyTheme() {
+  const theme = byId("theme").value;
+  document.documentElement.dataset.theme = theme === "auto" ? (darkSystem.matches ? "dark" : "light") : theme;
+}
+function rememberTheme() {
+  applyTheme();
+  try {
+    localStorage.setItem("trireme-theme", byId("theme").value);
+  } catch { /* a page from disk may have no storage */ }
+}
+try {
+  byId("theme").value = localStorage.getItem("trireme-theme") || "auto";
+} catch { /* see above */ }
+if (!byId("theme").value) byId("theme").value = "auto";
+darkSystem.addEventListener("change", applyTheme);
+applyTheme();
+
+// --- controls ---
+
+byId("search").addEventListener("input", () => { readSearch(); draw(); });
+byId("search").addEventListener("keydown", (event) => {
+  const first = picture.layout.boxes.values().next().value;
+  if (event.key === "Enter" && first) focusBox(first);
+});
+byId("states").addEventListener("change", () => {
+  choice.states = new Set([...byId("states").querySelectorAll("input:checked")].map((box) => box.value));
+  draw();
+});
+byId("group").addEventListener("change", () => { choice.group = byId("group").value; draw(); });
+byId("detail").addEventListener("change", () => { choice.detail = byId("detail").value; draw(); });
+byId("theme").addEventListener("change", rememberTheme);
+byId("in").addEventListener("click", () => svg.call(zoom.scaleBy, 1.3));
+byId("out").addEventListener("click", () => svg.call(zoom.scaleBy, 1 / 1.3));
+byId("fit").addEventListener("click", fit);
+byId("unselect").addEventListener("click", () => { choice.node = null; draw(); byId("tab-edges").focus(); });
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  const node = nodeLayer.select("g.node[tabindex='0']").node();
+  if (node) node.focus();
+});
+for (const tab of document.querySelectorAll("[role=tab]")) {
+  tab.addEventListener("click", () => selectTab(tab.id));
+  tab.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const other = tab.id === "tab-edges" ? "tab-denials" : "tab-edges";
+    selectTab(other);
+    byId(other).focus();
+  });
+}
+addEventListener("resize", () => fit());
+
+// --- updates ---
+
+function take(update) {
+  byId("problem").textContent = update.error || update.problem || "";
+  if (update.change) known.change = update.change;
+  if (update.denials) {
+    const changed = new Set(update.denials.map((denial) => denial.id));
+    const ids = new Set(update.denial_ids);
+    known.denials = [...update.denials, ...known.denials.filter((denial) => ids.has(denial.id) && !changed.has(denial.id))];
+    known.denials_left_out = update.denials_left_out;
+  }
+  if (update.map) {
+    known.map = prepare(update.map);
+    known.title = update.map.title;
+    showTitle();
+    answers.clear();
+    drawKeys();
+  }
+  if (update.map || update.denials) draw();
+}
+
+function showTitle() {
+  byId("title").textContent = known.title;
+  document.title = known.title;
+}
+
+const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
+const shownAgain = () => new Promise((done) => {
+  document.addEventListener("visibilitychange", function again() {
+    if (document.hidden) return;
+    document.removeEventListener("visibilitychange", again);
+    done();
+  });
+});
+
+/// trirectl answers when something is new, or after some seconds. A page that nobody sees asks
+/// nothing, so that it costs nothing.
+async function follow() {
+  for (;;) {
+    if (document.hidden) await shownAgain();
+    const began = performance.now();
+    const update = await hooks.fetchJson(`/api/updates?since=${known.change}`);
+    take(update);
+    if (update.status === 401 || update.status === 403) return;  // it is of no use to ask again
+    await pause(Math.max(update.error ? kPause : 0, kPause - (performance.now() - began)));
+  }
+}
+
+known.map = prepare(known.map);
+showTitle();
+try {
+  if (location.hash.length > 1) byId("search").value = decodeURIComponent(location.hash.slice(1));
+} catch { /* not a search */ }
+readSearch();
+drawKeys();
+draw();
+if (known.live) {
+  // The token in the address has been used: a reload needs the address without it.
+  history.replaceState(null, "", "/");
+  follow();
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `policy graph` and `ui` show, read from the daemon: the graph of the policy in force, the
+// map of it, and why a flow was denied and which rules would allow it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "trireme/policy/access.hpp"
+#include "trireme/policy/graph.hpp"
+#include "trireme/policy/policy.hpp"
+
+namespace trireme::cli {
+
+struct DrawnPolicy {
+  policy::Policy policy;
+  std::vector<policy::Party> present;  // as present_parties()
+  policy::Graph graph;
+  std::vector<std::string> notes;  // what is not in the graph
+};
+/// Asks the daemon for its policy, workloads, flows (samples of allowed ones too) and connections.
+[[nodiscard]] Result<DrawnPolicy> drawn_policy(const Globals& globals);
+
+/// "map" of page(), with "title".
+[[nodiscard]] nlohmann::json page_map(const DrawnPolicy& drawn);
+
+/// {"why": what `policy explain` says of the flow, "allow": what `policy suggest` says of it
+/// alone}. Either says why there is no answer. `flow` is an object of the control method `flows`.
+[[nodiscard]] nlohmann::json denial_answer(const Globals& globals, const DrawnPolicy& drawn,
+                                           const nlohmann::json& flow);
+
+/// The data of a page without a server, see page().
+[[nodiscard]] Result<nlohmann::json> page_from_disk(const Globals& globals,
+                                                    const DrawnPolicy& drawn);
+
+}  // namespace trireme::cli

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// trirectl ui: a page of this host's connections, for a browser on this host. The daemon is asked
+// by one thread for the map, as seldom as that is expensive, and sends denials to another as they
+// happen, however many pages are open.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "page_data.hpp"
+#include "trireme/base/fd.hpp"
+#include "trireme/base/printable.hpp"
+#include "trireme/base/users.hpp"
+#include "trireme/control/instance.hpp"
+#include "trireme/control/methods.hpp"
+#include "ui_access.hpp"
+#include "ui_live.hpp"
+#include "ui_routes.hpp"
+#include "ui_server.hpp"
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+constexpr std::size_t kMostKinds = 500;  // of denials in the list
+constexpr auto kEvery = 1s;              // between two maps, at least
+/// The map takes at most this part of the time, for the daemon and trirectl together: on a host
+/// with thousands of workloads it is made less often.
+constexpr int kShare = 20;
+constexpr auto kRetry = 1s;
+
+/// Who may connect: root, the user who runs this, and the one who has logged in and then became
+/// root, because the browser is that user's.
+std::vector<std::uint32_t> page_users() {
+  std::set<std::uint32_t> users = {0, ::geteuid()};
+  std::uint32_t login = 0;
+  constexpr std::uint32_t kNone = 0xffffffffU;
+  if (std::ifstream("/proc/self/loginuid") >> login && login != kNone) {
+    users.insert(login);
+  }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs yet
+  if (const char* sudo = std::getenv("SUDO_UID"); sudo != nullptr && ::geteuid() == 0) {
+    char* end = nullptr;
+    const unsigned long uid = std::strtoul(sudo, &end, 10);
+    if (end != sudo && *end == '\0' && uid < kNone) {
+      users.insert(static_cast<std::uint32_t>(uid));
+    }
+  }
+  return {users.begin(), users.end()};
+}
+
+std::string user_text(std::uint32_t uid) {
+  const auto name = local_user(uid);
+  return name ? printable(*name) : fmt::format("uid {}", uid);
+}
+
+/// The newest state of the policy, for explanations.
+class NewestPolicy {
+ public:
+  void set(std::shared_ptr<const DrawnPolicy> drawn) {
+    const std::lock_guard lock(mutex_);
+    drawn_ = std::move(drawn);
+  }
+  [[nodiscard]] std::shared_ptr<const DrawnPolicy> get() const {
+    const std::lock_guard lock(mutex_);
+    return drawn_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const DrawnPolicy> drawn_;
+};
+
+/// Reads denials as they happen until `live` is stopped and the reading end of the pipe `end` is
+/// closed. After a lost connection it tries again.
+void follow_denials(const Globals& globals, UiLive& live, int end) {
+  std::string newest;  // time of the newest denial
+  while (!live.stopped()) {
+    auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
+    if (!client) {
+      live.set_problem("denials", client.error().text());
+      live.pause(kRetry);
+      continue;
+    }
+    client->end_with_reader(end);
+    live.set_problem("denials", "");
+    // The daemon sends those that it remembers first: after a lost connection, known ones again.
+    const std::string known = newest;
+    const auto answer =
+        client->call(control::method::flows,
+                     {{"follow", true}, {"limit", kMostKinds}, {"verdict", {"deny", "audit"}}}, 0ms,
+                     [&](const json& flow) {
+                       const std::string time = flow.value("time", "");
+                       if (time > known) {
+                         live.add_denial(flow);
+                         newest = std::max(newest, time);
+                       }
+                       return !live.stopped();
+                     });
+    if (!live.stopped()) {
+      live.set_problem("denials", answer ? "connection to triremed lost" : answer.error().text());
+      live.pause(kRetry);
+    }
+  }
+}
+
+/// Keeps the map up to date while a page is open.
+void follow_map(const Globals& globals, UiLive& live, NewestPolicy& policy) {
+  UiLive::Clock::duration took{};
+  while (live.wait_for_reader(30s)) {
+    if (live.is_watched()) {
+      const auto began = UiLive::Clock::now();
+      auto drawn = drawn_policy(globals);
+      if (drawn) {
+        const auto shared = std::make_shared<const DrawnPolicy>(std::move(*drawn));
+        policy.set(shared);
+        live.set_map(page_map(*shared));
+      }
+      live.set_problem("map", drawn ? "" : drawn.error().text());
+      took = UiLive::Clock::now() - began;
+    }
+    live.pause(std::max<UiLive::Clock::duration>(kEvery, took * kShare));
+  }
+}
+
+void print_address(const Globals& globals, const UiAccess& access, const UiServer& server,
+                   const std::vector<std::uint32_t>& users) {
+  if (globals.json) {
+    print_json({{"url", access.url()}, {"port", server.port()}});
+    return;
+  }
+  std::string names;
+  for (const std::uint32_t uid : users) {
+    names += (names.empty() ? "" : ", ") + user_text(uid);
+  }
+  fmt::print("{}\n", access.url());
+  std::fflush(stdout);
+  fmt::print(stderr,
+             "Open this address in a browser on this host. It works once; the browser can then "
+             "reload the page.\nUsers who can open it: {}. Ctrl+C stops the page.\n",
+             names);
+}
+
+/// Says once for each user that others have tried.
+class Refusals {
+ public:
+  void add(std::uint32_t uid) {
+    const std::lock_guard lock(mutex_);
+    if (seen_.size() < kMost && seen_.insert(uid).second) {
+      fmt::print(stderr, "trirectl: refused a connection of user {}\n", user_text(uid));
+    }
+  }
+
+ private:
+  static constexpr std::size_t kMost = 20;
+  std::mutex mutex_;
+  std::set<std::uint32_t> seen_;
+};
+
+int serve(const Globals& globals, std::uint16_t port) {
+  // If the daemon cannot be asked, say so now.
+  auto drawn = drawn_policy(globals);
+  if (!drawn) {
+    return report(globals, drawn.error());
+  }
+  auto server = UiServer::open(port);
+  if (!server) {
+    return report(globals, server.error());
+  }
+  auto access = UiAccess::open((*server)->port());
+  if (!access) {
+    return report(globals, access.error());
+  }
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    return report(globals, fail_errno("cannot create a pipe").value());
+  }
+  Fd reading(ends[0]);
+  const Fd writing(ends[1]);
+  // Threads inherit the mask: only this one takes the signals.
+  sigset_t signals{};
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  UiLive live(kMostKinds);
+  NewestPolicy policy;
+  const auto first = std::make_shared<const DrawnPolicy>(std::move(*drawn));
+  policy.set(first);
+  live.set_map(page_map(*first));
+  UiRoutes routes(*access, live, [&globals, &policy](const json& flow) {
+    return denial_answer(globals, *policy.get(), flow);
+  });
+  Refusals refusals;
+  const std::vector<std::uint32_t> users = page_users();
+  if (const Status serving =
+          (*server)->serve(routes, users, [&refusals](std::uint32_t uid) { refusals.add(uid); });
+      !serving) {
+    return report(globals, serving.error());
+  }
+  std::thread denials([&] { follow_denials(globals, live, writing.get()); });
+  std::thread maps([&] { follow_map(globals, live, policy); });
+  print_address(globals, *access, **server, users);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  live.stop();
+  reading.reset();
+  denials.join();
+  maps.join();
+  server->reset();
+  return kYes;
+}
+
+}  // namespace
+
+void add_ui(CLI::App& parent, Globals& globals, Action& action) {
+  CLI::App* command =
+      add_command(parent, globals, "ui", "Serve a live map and denials to a browser on this host");
+  const auto port = std::make_shared<std::uint16_t>(0);
+  command->add_option("--port", *port, "TCP port on 127.0.0.1 and ::1 (default: any free one)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 65535));
+  command->footer(
+      "Prints an address and stays in the foreground. The address works once, for root,\n"
+      "the user who runs this command, and the user who has logged in before sudo.\n"
+      "The page changes nothing. From another machine, forward the same port:\n"
+      "ssh -L 9470:127.0.0.1:9470 HOST sudo trirectl ui --port 9470");
+  command->callback(
+      [&globals, &action, port] { action = [&globals, port] { return serve(globals, *port); }; });
+}
+
+}  // namespace trireme::cli

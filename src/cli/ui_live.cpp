@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ui_live.hpp"
+
+#include <utility>
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::chrono::seconds kWatched(10);
+
+}  // namespace
+
+void UiLive::set_map(json map) {
+  const std::lock_guard lock(mutex_);
+  const json time = map.value("time", "");
+  map["time"] = map_.value("time", "");
+  const bool is_new = map != map_;
+  map["time"] = time;
+  map_ = std::move(map);
+  if (is_new) {
+    map_change_ = ++change_;
+    changed_.notify_all();
+  }
+}
+
+void UiLive::add_denial(const json& flow) {
+  const std::lock_guard lock(mutex_);
+  denial_change_ = ++change_;
+  denials_.add(flow, change_);
+  changed_.notify_all();
+}
+
+void UiLive::set_problem(const std::string& source, const std::string& problem) {
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(problems_[source], problem) != problem) {
+    ++change_;
+    changed_.notify_all();
+  }
+}
+
+json UiLive::changes(std::uint64_t since, Clock::duration longest) {
+  std::unique_lock lock(mutex_);
+  last_asked_ = Clock::now();
+  ++readers_;
+  asked_.notify_all();
+  changed_.wait_for(lock, longest, [&] { return stopped_ || change_ > since; });
+  --readers_;
+  last_asked_ = Clock::now();
+  json answer = {{"change", change_}};
+  std::string problem;
+  for (const auto& [source, text] : problems_) {
+    problem = text.empty() ? problem : text;
+  }
+  answer["problem"] = problem;
+  if (map_change_ > since) {
+    answer["map"] = map_;
+  }
+  if (denial_change_ > since) {
+    answer["denials"] = denials_.since(since);
+    answer["denial_ids"] = denials_.ids();
+    answer["denials_left_out"] = denials_.left_out();
+  }
+  return answer;
+}
+
+std::optional<json> UiLive::flow(std::uint64_t denial) const {
+  const std::lock_guard lock(mutex_);
+  const json* found = denials_.flow(denial);
+  return found == nullptr ? std::nullopt : std::optional(*found);
+}
+
+bool UiLive::is_watched() const {
+  const std::lock_guard lock(mutex_);
+  return readers_ > 0 || Clock::now() - last_asked_ < kWatched;
+}
+
+bool UiLive::wait_for_reader(Clock::duration longest) {
+  std::unique_lock lock(mutex_);
+  asked_.wait_for(lock, longest, [this] { return stopped_ || readers_ > 0; });
+  return !stopped_;
+}
+
+void UiLive::pause(Clock::duration time) {
+  std::unique_lock lock(mutex_);
+  ended_.wait_for(lock, time, [this] { return stopped_; });
+}
+
+void UiLive::stop() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
+  asked_.notify_all();
+  ended_.notify_all();
+}
+
+bool UiLive::stopped() const {
+  const std::lock_guard lock(mutex_);
+  return stopped_;
+}
+
+}  // namespace trireme::cli

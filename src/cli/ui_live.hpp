@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the pages of `trirectl ui` show: one map and one list of denials, however many pages are
+// open. Threads that talk to the daemon change it; threads of the server wait for changes.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "denial_list.hpp"
+
+namespace trireme::cli {
+
+class UiLive {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// `most_denials`: kinds of denial in the list.
+  explicit UiLive(std::size_t most_denials) : denials_(most_denials) {}
+
+  /// A map that differs from the last one only in its "time" is no change.
+  void set_map(nlohmann::json map);
+  void add_denial(const nlohmann::json& flow);
+  /// What hinders `source` from answering; empty if nothing does. Pages show it.
+  void set_problem(const std::string& source, const std::string& problem);
+
+  /// Waits until something has changed after the change number `since`, at most for `longest`, and
+  /// returns it:
+  /// {"change": 12, "problem": "text", "map": only if it has changed, "denials": changed entries,
+  ///  "denial_ids": [ids of all entries], "denials_left_out": 0 (these three only if one changed)}
+  [[nodiscard]] nlohmann::json changes(std::uint64_t since, Clock::duration longest);
+  /// The flow of an entry of the list.
+  [[nodiscard]] std::optional<nlohmann::json> flow(std::uint64_t denial) const;
+
+  /// Whether a page has asked for changes in the last seconds: the daemon need not be asked for
+  /// what nobody looks at.
+  [[nodiscard]] bool is_watched() const;
+  /// Waits until a page asks, stop() is called or the time is over. Returns false after stop().
+  bool wait_for_reader(Clock::duration longest);
+  /// Waits for this time, or until stop().
+  void pause(Clock::duration time);
+  /// Ends all waits.
+  void stop();
+  [[nodiscard]] bool stopped() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::condition_variable asked_;
+  std::condition_variable ended_;
+  nlohmann::json map_ = nlohmann::json::object();
+  DenialList denials_;
+  std::map<std::string, std::string> problems_;
+  std::uint64_t change_ = 0;
+  std::uint64_t map_change_ = 0;
+  std::uint64_t denial_change_ = 0;
+  std::size_t readers_ = 0;  // that wait
+  Clock::time_point last_asked_ = Clock::now();
+  bool stopped_ = false;
+};
+
+}  // namespace trireme::cli

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ui_routes.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "page.hpp"
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kBurst = 60;                     // requests at once
+constexpr double kPerSecond = 20;                 // requests of all pages in the long run
+constexpr std::chrono::seconds kLongestWait(20);  // for something new
+constexpr const char* kJson = "application/json";
+constexpr const char* kAgain =
+    "Stop trirectl ui with Ctrl+C, start it again, and open the address that it prints.";
+
+UiAnswer error_page(unsigned status, std::string_view title, std::string_view text) {
+  return {.status = status,
+          .body = fmt::format("<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">"
+                              "<title>{0}</title><h1>{0}</h1><p>{1}</p></html>\n",
+                              html_text(title), html_text(text)),
+          .headers = {}};
+}
+
+UiAnswer json_answer(unsigned status, const json& value) {
+  return {.status = status, .type = kJson, .body = script_json(value), .headers = {}};
+}
+
+/// Nullopt if the query has no such number.
+std::optional<std::uint64_t> number_of(const UiRequest& request, std::string_view name) {
+  const auto found = request.query.find(name);
+  std::uint64_t number = 0;
+  if (found == request.query.end()) {
+    return std::nullopt;
+  }
+  const char* end = found->second.data() + found->second.size();
+  const auto [rest, error] = std::from_chars(found->second.data(), end, number);
+  return error == std::errc() && rest == end ? std::optional(number) : std::nullopt;
+}
+
+UiAnswer refusal(Entry entry, const UiRequest& request) {
+  if (request.path != "/") {
+    return json_answer(entry == Entry::no_session ? 401 : 403,
+                       {{"error", std::string("This page has no session. ") + kAgain}});
+  }
+  switch (entry) {
+    case Entry::used_token:
+      return error_page(403, "This address has been used",
+                        std::string("It works once, for the first browser that opens it. If that "
+                                    "was not you, somebody else has the page now. ") +
+                            kAgain);
+    case Entry::wrong_host:
+      return error_page(403, "Wrong address",
+                        "Open the address that trirectl ui has printed. Through 'ssh -L', use the "
+                        "same port at both ends.");
+    case Entry::other_site:
+      return error_page(403, "Refused", "Another site asked for this page.");
+    default:
+      return error_page(401, "No session", kAgain);
+  }
+}
+
+}  // namespace
+
+UiRoutes::UiRoutes(UiAccess& access, UiLive& live, Explain explain)
+    : access_(access),
+      live_(live),
+      explain_(std::move(explain)),
+      page_(page({{"version", 1},
+                  {"live", true},
+                  {"title", "trireme"},
+                  {"change", 0},
+                  {"map",
+                   {{"nodes", json::array()},
+                    {"edges", json::array()},
+                    {"folded", false},
+                    {"left_out", 0},
+                    {"notes", json::array()},
+                    {"mode", "enforce"},
+                    {"time", ""}}},
+                  {"denials", json::array()},
+                  {"denials_left_out", 0}})),
+      policy_(page_policy() + "; frame-ancestors 'none'"),
+      budget_(kBurst),
+      filled_(UiLive::Clock::now()) {}
+
+bool UiRoutes::is_too_often() {
+  const std::lock_guard lock(mutex_);
+  const auto now = UiLive::Clock::now();
+  const double seconds = std::chrono::duration<double>(now - filled_).count();
+  budget_ = std::min(kBurst, budget_ + seconds * kPerSecond);
+  filled_ = now;
+  if (budget_ < 1) {
+    return true;
+  }
+  budget_ -= 1;
+  return false;
+}
+
+UiAnswer UiRoutes::answer(const UiRequest& request) {
+  UiAnswer made = route(request);
+  const bool is_page = made.status == 200 && made.type != kJson;
+  const std::vector<std::pair<const char*, std::string>> always = {
+      {"Cache-Control", "no-store"},
+      {"Content-Security-Policy",
+       is_page ? policy_ : "default-src 'none'; frame-ancestors 'none'; form-action 'none'"},
+      {"Cross-Origin-Opener-Policy", "same-origin"},
+      {"Cross-Origin-Resource-Policy", "same-origin"},
+      {"Referrer-Policy", "no-referrer"},
+      {"X-Content-Type-Options", "nosniff"},
+      {"X-Frame-Options", "DENY"}};
+  made.headers.insert(made.headers.end(), always.begin(), always.end());
+  return made;
+}
+
+UiAnswer UiRoutes::route(const UiRequest& request) {
+  if ((request.method != "GET" && request.method != "HEAD") || request.has_body) {
+    UiAnswer refused = error_page(405, "Only GET and HEAD", "The page changes nothing.");
+    refused.headers.emplace_back("Allow", "GET, HEAD");
+    return refused;
+  }
+  if (is_too_often()) {
+    return request.path == "/" ? error_page(429, "Too many requests", "Wait a second.")
+                               : json_answer(429, {{"error", "too many requests"}});
+  }
+  const Entry entry = access_.enter(request);
+  if (entry != Entry::session && entry != Entry::token) {
+    return refusal(entry, request);
+  }
+  if (request.path == "/") {
+    UiAnswer made{.body = page_, .headers = {}};
+    if (entry == Entry::token) {
+      made.headers.emplace_back("Set-Cookie", access_.set_cookie());
+    }
+    return made;
+  }
+  if (request.path == "/api/updates") {
+    const auto since = number_of(request, "since");
+    return since ? json_answer(200, live_.changes(*since, kLongestWait))
+                 : json_answer(400, {{"error", "'since' is not a number"}});
+  }
+  if (request.path == "/api/denial") {
+    const auto id = number_of(request, "id");
+    const auto flow = id ? live_.flow(*id) : std::nullopt;
+    return flow ? json_answer(200, explain_(*flow))
+                : json_answer(404, {{"error", "This denial is no longer in the list."}});
+  }
+  return error_page(404, "Not found", "The page is at /.");
+}
+
+}  // namespace trireme::cli

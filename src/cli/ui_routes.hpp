@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The answers of `trirectl ui` to HTTP requests, apart from HTTP itself.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ui_access.hpp"
+#include "ui_live.hpp"
+
+namespace trireme::cli {
+
+struct UiAnswer {
+  unsigned status = 200;
+  const char* type = "text/html; charset=utf-8";
+  std::string body;
+  std::vector<std::pair<const char*, std::string>> headers;
+};
+
+/// Can be used by several threads. GET / is the page, /api/updates?since=N waits for changes
+/// (UiLive::changes()), /api/denial?id=N has {"why", "allow"} of an entry of the list.
+class UiRoutes {
+ public:
+  /// Returns {"why": "text", "allow": "TOML"} for a flow.
+  using Explain = std::function<nlohmann::json(const nlohmann::json& flow)>;
+
+  /// `access` and `live` must outlive the object.
+  UiRoutes(UiAccess& access, UiLive& live, Explain explain);
+  [[nodiscard]] UiAnswer answer(const UiRequest& request);
+
+ private:
+  [[nodiscard]] UiAnswer route(const UiRequest& request);
+  [[nodiscard]] bool is_too_often();
+
+  UiAccess& access_;
+  UiLive& live_;
+  Explain explain_;
+  std::string page_;
+  std::string policy_;
+  std::mutex mutex_;
+  double budget_;  // requests that may still be made now
+  UiLive::Clock::time_point filled_;
+};
+
+}  // namespace trireme::cli

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP for `trirectl ui`, by libmicrohttpd: on loopback, for some users of this host only.
+//
+// Each connection has a thread, because a request for updates waits until there are some. Their
+// number, the size of a request and the silence between two requests are limited.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trireme/base/fd.hpp"
+#include "trireme/base/result.hpp"
+#include "ui_routes.hpp"
+
+struct MHD_Daemon;
+
+namespace trireme::cli {
+
+class UiServer {
+ public:
+  /// Opens the sockets: 127.0.0.1 and, if the host has it, ::1 with the same port. `port` 0: any
+  /// that is free. Errors: another program uses the port.
+  [[nodiscard]] static Result<std::unique_ptr<UiServer>> open(std::uint16_t port);
+  /// Call it when no request waits any more (UiLive::stop()): it waits for the threads.
+  ~UiServer();
+  UiServer(const UiServer&) = delete;
+  UiServer& operator=(const UiServer&) = delete;
+
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+  /// Serves until the object is destroyed. `users`: the only ones whose connections are accepted;
+  /// `on_other` is called with others, by any thread. `routes` must outlive the object.
+  [[nodiscard]] Status serve(UiRoutes& routes, std::vector<std::uint32_t> users,
+                             std::function<void(std::uint32_t)> on_other);
+
+ private:
+  friend struct UiCallbacks;  // libmicrohttpd's
+  UiServer() = default;
+
+  std::uint16_t port_ = 0;
+  Fd four_;
+  Fd six_;  // may be invalid
+  std::vector<MHD_Daemon*> daemons_;
+  UiRoutes* routes_ = nullptr;
+  std::vector<std::uint32_t> users_;
+  std::function<void(std::uint32_t)> on_other_;
+};
+
+}  // namespace trireme::cli

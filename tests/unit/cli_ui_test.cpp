@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who gets the page of `trirectl ui`, and what its routes answer.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "ui_access.hpp"
+#include "ui_live.hpp"
+#include "ui_routes.hpp"
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr std::uint16_t kPort = 9470;
+
+UiRequest get(const std::string& path) {
+  UiRequest request;
+  request.method = "GET";
+  request.path = path;
+  request.host = "127.0.0.1:9470";
+  return request;
+}
+
+class UiTest : public testing::Test {
+ protected:
+  [[nodiscard]] std::string token() const {
+    const std::string url = access_.url();
+    return url.substr(url.find("token=") + 6);
+  }
+  [[nodiscard]] UiRequest first() const {
+    UiRequest request = get("/");
+    request.query["token"] = token();
+    return request;
+  }
+  /// With the cookie, as a browser sends it.
+  [[nodiscard]] UiRequest known(const std::string& path) const {
+    UiRequest request = get(path);
+    const std::string cookie = access_.set_cookie();
+    request.cookie = "other=1; " + cookie.substr(0, cookie.find(';'));
+    return request;
+  }
+
+  UiAccess access_ = UiAccess::open(kPort).value();
+  UiLive live_{10};
+  UiRoutes routes_{access_, live_, [](const json& flow) {
+                     return json{{"why", flow.value("reason", "")}, {"allow", "[[allow]]"}};
+                   }};
+};
+
+TEST_F(UiTest, TheTokenWorksOnce) {
+  EXPECT_EQ(access_.enter(first()), Entry::token);
+  EXPECT_EQ(access_.enter(first()), Entry::used_token);
+  const UiAnswer refused = routes_.answer(first());
+  EXPECT_EQ(refused.status, 403U);
+  EXPECT_THAT(refused.body, HasSubstr("start it again"));
+  EXPECT_THAT(refused.body, Not(HasSubstr("<script")));
+}
+
+TEST_F(UiTest, TokenAndCookieAreDifferentAndLong) {
+  const std::string cookie = access_.set_cookie();
+  EXPECT_EQ(token().size(), 64U);
+  EXPECT_THAT(cookie, Not(HasSubstr(token())));
+  EXPECT_THAT(cookie, HasSubstr("HttpOnly"));
+  EXPECT_THAT(cookie, HasSubstr("SameSite=Strict"));
+  EXPECT_NE(token(), UiAccess::open(kPort).value().url().substr(access_.url().find("token=") + 6));
+}
+
+TEST_F(UiTest, WithoutCookieThereIsNothing) {
+  EXPECT_EQ(access_.enter(get("/")), Entry::no_session);
+  UiRequest wrong = first();
+  wrong.query["token"].back() = wrong.query["token"].back() == '0' ? '1' : '0';
+  EXPECT_EQ(access_.enter(wrong), Entry::no_session);
+  wrong.query["token"] = token().substr(0, 63);
+  EXPECT_EQ(access_.enter(wrong), Entry::no_session);
+  wrong.query["token"] = "";
+  EXPECT_EQ(access_.enter(wrong), Entry::no_session);
+  UiRequest cookie = known("/");
+  cookie.cookie.back() = cookie.cookie.back() == '0' ? '1' : '0';
+  EXPECT_EQ(access_.enter(cookie), Entry::no_session);
+  cookie.cookie = "trireme_ui_9471=" + access_.set_cookie().substr(16, 64);
+  EXPECT_EQ(access_.enter(cookie), Entry::no_session) << "the cookie of another port";
+  for (const char* path : {"/api/updates", "/api/denial"}) {
+    EXPECT_EQ(routes_.answer(get(path)).status, 401U) << path;
+    UiRequest with_token = first();
+    with_token.path = path;
+    EXPECT_EQ(routes_.answer(with_token).status, 401U) << "the token is for the page only";
+  }
+  EXPECT_EQ(access_.enter(first()), Entry::token) << "nothing of this has used the token up";
+}
+
+TEST_F(UiTest, AHeadRequestDoesNotUseTheTokenUp) {
+  UiRequest preview = first();
+  preview.method = "HEAD";
+  EXPECT_EQ(access_.enter(preview), Entry::no_session);
+  EXPECT_EQ(access_.enter(first()), Entry::token);
+}
+
+TEST_F(UiTest, AReloadWithTheCookieWorks) {
+  EXPECT_EQ(access_.enter(known("/")), Entry::session);
+  UiRequest again = known("/");
+  again.query["token"] = token();
+  EXPECT_EQ(access_.enter(again), Entry::session);
+}
+
+/// DNS rebinding: a page of another name whose address is now this host's.
+TEST_F(UiTest, OtherHostsAreRefused) {
+  for (const char* host : {"", "evil.example:9470", "127.0.0.1", "127.0.0.1:9471",
+                           "127.0.0.1:94700", "localhost.evil.example:9470"}) {
+    UiRequest request = known("/");
+    request.host = host;
+    EXPECT_EQ(access_.enter(request), Entry::wrong_host) << host;
+    request = first();
+    request.host = host;
+    EXPECT_EQ(access_.enter(request), Entry::wrong_host) << host;
+  }
+  for (const char* host : {"127.0.0.1:9470", "localhost:9470", "[::1]:9470"}) {
+    UiRequest request = known("/");
+    request.host = host;
+    EXPECT_EQ(access_.enter(request), Entry::session) << host;
+  }
+}
+
+TEST_F(UiTest, OtherSitesAreRefused) {
+  for (const char* site : {"cross-site", "same-site", "none"}) {
+    UiRequest request = known("/api/updates");
+    request.fetch_site = site;
+    EXPECT_EQ(access_.enter(request), Entry::other_site) << site;
+  }
+  UiRequest own = known("/api/updates");
+  own.fetch_site = "same-origin";
+  EXPECT_EQ(access_.enter(own), Entry::session);
+  for (const char* origin : {"http://evil.example", "null", "http://127.0.0.1:8080",
+                             "https://127.0.0.1:9470", "http://localhost:9470"}) {
+    UiRequest request = known("/");
+    request.origin = origin;
+    EXPECT_EQ(access_.enter(request), Entry::other_site) << origin;
+  }
+}
+
+TEST_F(UiTest, OnlyGetWithoutABody) {
+  UiRequest request = known("/");
+  request.method = "POST";
+  EXPECT_EQ(routes_.answer(request).status, 405U);
+  request = known("/");
+  request.has_body = true;
+  EXPECT_EQ(routes_.answer(request).status, 405U);
+}
+
+TEST_F(UiTest, ThePageComesWithTheCookieAndStrictHeaders) {
+  const UiAnswer answer = routes_.answer(first());
+  EXPECT_EQ(answer.status, 200U);
+  std::map<std::string, std::string> headers(answer.headers.begin(), answer.headers.end());
+  EXPECT_EQ(headers["Set-Cookie"], access_.set_cookie());
+  EXPECT_THAT(headers["Content-Security-Policy"], HasSubstr("frame-ancestors 'none'"));
+  EXPECT_EQ(headers["Cache-Control"], "no-store");
+  EXPECT_THAT(answer.body, Not(HasSubstr(token()))) << "nor is a secret in the page";
+  const UiAnswer again = routes_.answer(known("/"));
+  for (const auto& [name, value] : again.headers) {
+    EXPECT_NE(std::string_view(name), "Set-Cookie") << "only once";
+  }
+}
+
+TEST_F(UiTest, Routes) {
+  EXPECT_EQ(routes_.answer(known("/nothing")).status, 404U);
+  EXPECT_EQ(routes_.answer(known("/api/updates")).status, 400U);
+  UiRequest number = known("/api/updates");
+  number.query["since"] = "1x";
+  EXPECT_EQ(routes_.answer(number).status, 400U);
+  UiRequest unknown = known("/api/denial");
+  unknown.query["id"] = "99";
+  EXPECT_EQ(routes_.answer(unknown).status, 404U);
+  live_.add_denial({{"verdict", "deny"}, {"reason", "<b>"}});
+  unknown.query["id"] = "1";
+  const UiAnswer answer = routes_.answer(unknown);
+  EXPECT_EQ(answer.status, 200U);
+  EXPECT_THAT(answer.body, HasSubstr("\\u003cb>"));
+}
+
+TEST_F(UiTest, RequestsAreLimited) {
+  unsigned refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    refused += routes_.answer(known("/nothing")).status == 429 ? 1U : 0U;
+  }
+  EXPECT_GT(refused, 50U);
+}
+
+TEST_F(UiTest, AWaitEndsWithADenial) {
+  const json before = live_.changes(0, 0ms);
+  std::thread later([this] { live_.add_denial({{"verdict", "deny"}, {"reason", "late"}}); });
+  const json after = live_.changes(before["change"].get<std::uint64_t>(), 60s);
+  later.join();
+  EXPECT_EQ(after["denials"][0]["reason"], "late");
+  EXPECT_EQ(after["denial_ids"].size(), 1U);
+  EXPECT_FALSE(after.contains("map")) << "it has not changed";
+}
+
+TEST_F(UiTest, AWaitEndsWithAStop) {
+  std::thread later([this] { live_.stop(); });
+  const json after = live_.changes(99, 60s);
+  later.join();
+  EXPECT_FALSE(after.contains("denials"));
+  EXPECT_FALSE(live_.wait_for_reader(60s));
+}
+
+TEST_F(UiTest, AMapWithAnotherTimeOnlyIsNoChange) {
+  live_.set_map({{"nodes", json::array()}, {"time", "1"}});
+  const auto change = live_.changes(0, 0ms)["change"].get<std::uint64_t>();
+  live_.set_map({{"nodes", json::array()}, {"time", "2"}});
+  EXPECT_EQ(live_.changes(0, 0ms)["change"], change);
+  live_.set_map({{"nodes", {1}}, {"time", "3"}});
+  EXPECT_TRUE(live_.changes(change, 0ms).contains("map"));
+}
+
+TEST_F(UiTest, AProblemIsShownUntilItIsOver) {
+  live_.set_problem("map", "triremed does not answer");
+  live_.set_problem("denials", "");
+  EXPECT_EQ(live_.changes(0, 0ms)["problem"], "triremed does not answer");
+  live_.set_problem("map", "");
+  EXPECT_EQ(live_.changes(0, 0ms)["problem"], "");
+}
+
+}  // namespace
+}  // namespace trireme::cli
