@@ -1,0 +1,527 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of `trirectl ui` and of `policy graph --format html`, in a browser: what it shows, who
+gets it, and what text of others can do in it."""
+
+import json
+import re
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.parse
+
+from tests.system import waiting
+from tests.system.browser import Browser
+from tests.system.host import TRIRECTL, HostCase, kill_quietly
+
+POLICY = """
+[[allow]]
+name = "web to db"
+from = "app=web"
+to = "app=db"
+ports = ["tcp/7300"]
+"""
+# The text in a box of the map, in the map's coordinates, and whether any two boxes overlap.
+OVERLAPS = """
+(() => {
+  const boxes = [...document.querySelectorAll(".node rect")].map((box) => box.getBoundingClientRect());
+  const found = [];
+  boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {
+    if (a.left < b.right - 0.01 && b.left < a.right - 0.01 && a.top < b.bottom - 0.01 && b.top < a.bottom - 0.01) {
+      found.push([a.left, a.top, b.left, b.top]);
+    }
+  }));
+  return {nodes: boxes.length, overlaps: found};
+})()
+"""
+# Nodes whose label is not whole in their box.
+OUTSIDE = """
+[...document.querySelectorAll(".node")].filter((node) => {
+  const box = node.querySelector("rect").getBoundingClientRect();
+  return [...node.querySelectorAll("tspan, .more")].some((text) => {
+    const at = text.getBoundingClientRect();
+    return at.width && (at.left < box.left - 1 || at.right > box.right + 1 || at.bottom > box.bottom + 1);
+  });
+}).map((node) => node.getAttribute("aria-label"))
+"""
+# The lowest contrast of text and of lines, as WCAG 2 computes it, with what has it.
+CONTRAST = """
+(() => {
+  const light = (color) => {
+    const [r, g, b] = color.match(/[0-9.]+/g).map(Number).map((c) => c / 255)
+      .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (a, b) => {
+    const [high, low] = [light(a), light(b)].sort((x, y) => y - x);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const shown = (color) => color && color !== "none" && !/, 0\\)$/.test(color);
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      if (shown(getComputedStyle(each).backgroundColor)) return getComputedStyle(each).backgroundColor;
+    }
+    return getComputedStyle(document.body).backgroundColor;
+  };
+  let text = [99, ""];
+  const least = (known, ratio, what) => (ratio < known[0] ? [ratio, what] : known);
+  for (const each of document.querySelectorAll("h1, h2, label, button, select, input, p, span, time, td, th, a, pre, strong")) {
+    if (!each.offsetParent || !each.textContent.trim()) continue;
+    text = least(text, contrast(getComputedStyle(each).color, behind(each)), each.outerHTML.slice(0, 80));
+  }
+  for (const each of document.querySelectorAll(".node text")) {
+    const box = getComputedStyle(each.parentElement.querySelector("rect")).fill;
+    text = least(text, contrast(getComputedStyle(each).fill, box), each.textContent);
+  }
+  const group = document.querySelector(".group rect");
+  const papers = [getComputedStyle(document.body).backgroundColor, ...(group ? [getComputedStyle(group).fill] : [])];
+  for (const each of document.querySelectorAll(".title text")) {
+    for (const paper of papers) text = least(text, contrast(getComputedStyle(each).fill, paper), each.textContent);
+  }
+  let lines = [99, ""];
+  for (const each of document.querySelectorAll("path.line, .node rect")) {
+    for (const paper of papers) lines = least(lines, contrast(getComputedStyle(each).stroke, paper), each.parentElement.getAttribute("class"));
+  }
+  return {text, lines};
+})()
+"""
+SHOWN = "[...document.querySelectorAll('.node')].map((node) => node.getAttribute('aria-label').split('\\n')[0])"
+
+
+class Ui(HostCase):
+    POLICY = POLICY
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.browser = Browser(cls.host, directory.name)
+        cls.addClassCleanup(cls.browser.close)
+
+    def setUp(self):
+        super().setUp()
+        self.host.explicit_reload(POLICY)
+        self.browser.media(prefers_color_scheme="light")
+
+    # --- the server ---
+
+    def ui(self, *options, wrapper=()):
+        """Starts `trirectl ui`. Returns its URL."""
+        process = self.host.popen(
+            [*wrapper, TRIRECTL, "ui", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(kill_quietly, process)
+        self.process = process
+        url = process.stdout.readline().strip()
+        self.assertRegex(url, r"^http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}$")
+        return url
+
+    def get(self, url, *options, user=None):
+        """The status and the body of an answer, as curl on the host gets it; status 0: none."""
+        wrapper = (
+            ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        )
+        done = self.host.run(
+            [*wrapper, "curl", "-sS", "-i", "-m", "5", *options, url, "-w", "\n%{http_code}"]
+        )
+        answer, _, status = done.stdout.rpartition("\n")
+        return int(status or 0), answer
+
+    def session(self, url):
+        """Uses the token up. Returns the cookie as an option for curl."""
+        status, answer = self.get(url)
+        self.assertEqual(status, 200)
+        cookie = re.search(r"(?im)^set-cookie: (trireme_ui_\d+=[0-9a-f]{64});(.*)$", answer)
+        self.assertIn("HttpOnly", cookie[2])
+        self.assertIn("SameSite=Strict", cookie[2])
+        return ("-H", "Cookie: " + cookie[1])
+
+    def opened(self):
+        url = self.ui()
+        self.browser.open(url)
+        self.browser.until("document.querySelectorAll('.node').length > 0", "the map is drawn")
+        return url
+
+    def served(self, labels, port):
+        server = self.host.labelled(labels)
+        server.serve("tcp", "0.0.0.0", port)
+        return server
+
+    def test_the_token_works_once(self):
+        url = self.ui()
+        base = url.split("?")[0]
+        self.assertEqual(self.get(base)[0], 401)
+        self.assertEqual(self.get(base + "api/updates?since=0")[0], 401)
+        self.assertEqual(self.get(base + "?token=" + "0" * 64)[0], 401)
+        cookie = self.session(url)
+        status, answer = self.get(url)
+        self.assertEqual(status, 403)
+        self.assertIn("start it again", answer)
+        self.assertNotIn("<script", answer)
+        self.assertEqual(self.get(base, *cookie)[0], 200)
+        status, answer = self.get(base + "api/updates?since=0", *cookie)
+        self.assertEqual(status, 200)
+        self.assertIn('"nodes"', answer)
+        self.assertEqual(self.get(base + "api/updates?since=0", cookie[0], cookie[1][:-1])[0], 401)
+
+    def test_other_names_and_sites_are_refused(self):
+        url = self.ui()
+        base = url.split("?")[0]
+        port = urllib.parse.urlsplit(url).port
+        self.assertEqual(self.get(url, "-H", f"Host: evil.example:{port}")[0], 403)
+        cookie = self.session(url)
+        for header in (
+            f"Host: evil.example:{port}",
+            "Origin: http://evil.example",
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Site: same-site",
+        ):
+            status, answer = self.get(base + "api/updates?since=0", *cookie, "-H", header)
+            self.assertEqual(status, 403, header)
+            self.assertNotIn("nodes", answer)
+        self.assertEqual(self.get(base, *cookie, "-X", "POST", "-d", "x=1")[0], 405)
+        self.assertEqual(self.get(base, *cookie, "-H", "X: " + "x" * 60_000)[0] // 100, 4)
+
+    def test_another_user_gets_nothing(self):
+        """Not even with the token or the cookie."""
+        url = self.ui()
+        base = url.split("?")[0]
+        self.assertEqual(self.get(url, user=65534)[0], 0)
+        cookie = self.session(url)  # the token was not used up
+        for page in (base, base + "api/updates?since=0"):
+            self.assertEqual(self.get(page, *cookie, user=65534)[0], 0)
+        self.assertIn("refused a connection of user nobody", self._stderr_line("refused"))
+        # Whoever may not ask the daemon gets no page of it either.
+        done = self.host.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", TRIRECTL, "ui"]
+        )
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+
+    def _stderr_line(self, word):
+        while True:
+            line = self.process.stderr.readline()
+            if word in line or not line:
+                return line
+
+    def test_it_listens_on_loopback_only(self):
+        port = urllib.parse.urlsplit(self.ui()).port
+        listed = self.host.must(["ss", "-Hltn", f"sport = :{port}"])
+        addresses = {line.split()[3].rsplit(":", 1)[0] for line in listed.splitlines()}
+        self.assertIn("127.0.0.1", addresses)
+        self.assertLessEqual(addresses, {"127.0.0.1", "[::1]"})
+
+    def test_a_port_in_use_and_a_stop(self):
+        port = urllib.parse.urlsplit(self.ui()).port
+        second = self.host.trirectl("ui", "--port", str(port))
+        self.assertEqual(second.returncode, 1)
+        self.assertIn("Address already in use", second.stderr)
+        self.assertIn("--port", second.stderr)
+        self.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.process.wait(timeout=15), 0)
+        self.assertEqual(urllib.parse.urlsplit(self.ui("--port", str(port))).port, port)
+
+    def test_without_a_daemon(self):
+        with tempfile.TemporaryDirectory() as nowhere:
+            done = self.host.trirectl("ui", "--runtime-dir", nowhere)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("systemctl start trireme", done.stderr)
+
+    # --- the page ---
+
+    def test_map_search_and_filter(self):
+        self.served("app=db", 7300)
+        web = self.host.labelled("app=web")
+        self.host.labelled("app=alone")
+        web.open("live", "tcp", "127.0.0.1")
+        self.assert_allowed(web.connect("live", "127.0.0.1", 7300))
+        self.opened()
+        browser = self.browser
+        browser.until(
+            "[...document.querySelectorAll('.edge.allow')].length === 1", "the edge that was seen"
+        )
+        self.assertTrue(
+            browser.value(
+                "document.querySelector('.edge.allow path.line').getAttribute('marker-end') === 'url(#arrow-allow)'"
+            )
+        )
+        self.assertLessEqual({"app=alone", "app=db", "app=web"}, set(browser.value(SHOWN)))
+        self.assertFalse(
+            browser.value("known.map.edges.some((edge) => edge.from === edge.to)"),
+            "no loop for what the baseline allows to each",
+        )
+        browser.value("document.getElementById('search').focus()")
+        browser.type("7300")
+        self.assertEqual(sorted(browser.value(SHOWN)), ["app=db", "app=web"])
+        self.assertIn("2 of ", browser.value("document.getElementById('count').textContent"))
+        browser.type("zzz")
+        self.assertEqual(browser.value(SHOWN), [])
+        self.assertFalse(browser.value("document.getElementById('empty').hidden"))
+        browser.value(
+            "(() => { const box = document.getElementById('search'); box.value = ''; box.dispatchEvent(new Event('input')); })()"
+        )
+        browser.value("document.querySelector('#states input[value=allow]').click()")
+        self.assertEqual(browser.value("document.querySelectorAll('.edge.allow').length"), 0)
+        self.assertEqual(browser.errors, [])
+        # The address has no token any more, and the page can be loaded again.
+        self.assertEqual(browser.value("location.search"), "")
+        browser.command("Page.reload")
+        browser.until("document.querySelectorAll('.node').length > 0", "the map after a reload")
+        here = browser.value("location.origin")
+        self.assertEqual(
+            [url for url in browser.requests if not url.startswith((here + "/", "data:"))], []
+        )
+
+    def test_a_denial_appears_within_a_second(self):
+        self.served("app=db", 7301)
+        web = self.host.labelled("app=web")
+        self.opened()
+        began = time.monotonic()
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7301))
+        refused = time.monotonic()
+        self.browser.until(
+            "[...document.querySelectorAll('#denials li')].some((item) => item.textContent.includes('tcp/7301'))",
+            "the denial",
+            seconds=5,
+        )
+        took = time.monotonic() - refused
+        self.assertLess(took, 1.0 * waiting.PATIENCE, f"refused after {refused - began:.2f} s")
+        self.assert_denial_explained("7301")
+        # It is an edge of the map too, as soon as the map is made again.
+        seen = "known.map.edges.some((edge) => edge.state === '{}' && edge.did.some((use) => use.ports === 'tcp/7301' && use.verdict === '{}'))"
+        self.browser.until(seen.format("deny", "deny"), "the denied edge")
+        self.assertGreater(self.browser.value("document.querySelectorAll('.edge.deny').length"), 0)
+        # With a rule that allows it, it is no denied edge any more: the policy in force counts.
+        self.host.explicit_reload(POLICY.replace('"tcp/7300"', '"tcp/7300", "tcp/7301"'))
+        self.browser.until(
+            "known.map.edges.some((edge) => edge.did.some((use) => use.ports === 'tcp/7301' && use.verdict === 'allow'))",
+            "the flow is allowed now",
+        )
+
+    def assert_denial_explained(self, port):
+        """'Why' and 'Allow' of the denial; what 'Allow' shows is a valid policy that allows it."""
+        browser = self.browser
+        item = f"[...document.querySelectorAll('#denials li')].find((item) => item.textContent.includes('tcp/{port}'))"
+        before = self.host.status()["policy"]["digest"]
+        browser.value(f"{item}.querySelector('button[data-what=why]').click()")
+        browser.until(f"{item}.querySelector('pre')", "the explanation")
+        self.assertIn(
+            "no rule allows it", browser.value(f"{item}.querySelector('pre').textContent")
+        )
+        browser.value(f"{item}.querySelector('button[data-what=allow]').click()")
+        browser.until(f"{item}.querySelector('pre').textContent.includes('[[allow]]')", "the rule")
+        toml = browser.value(f"{item}.querySelector('pre').textContent")
+        with tempfile.TemporaryDirectory() as directory:
+            with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                file.write(toml)
+            done = self.host.trirectl(
+                "policy",
+                "explain",
+                "--config-dir",
+                directory,
+                "--from",
+                "app=web",
+                "--to",
+                "app=db",
+                "--port",
+                f"tcp/{port}",
+            )
+        self.assertEqual(done.returncode, 0, toml + done.stdout + done.stderr)
+        self.assertEqual(self.host.status()["policy"]["digest"], before, "the page changes nothing")
+
+    def test_markup_in_names_stays_text(self):
+        """A label value and a DNS-like name with markup; they are texts everywhere on the page."""
+        hostile = "<img/src=x/onerror=document.title='gone'>"
+        self.served("app=db", 7302)
+        web = self.host.labelled("app=" + hostile.replace("=", "%"), "--label", "x=</script><b>")
+        self.opened()
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7302))
+        browser = self.browser
+        browser.until("document.body.textContent.includes('onerror')", "the text of the label")
+        browser.until(
+            "[...document.querySelectorAll('#denials li')].some((item) => item.textContent.includes('onerror'))",
+            "the denial",
+        )
+        for button in ("why", "allow"):
+            browser.value(f"document.querySelector('#denials button[data-what={button}]').click()")
+            browser.until("document.querySelector('#denials pre')", button)
+        self.assertEqual(browser.value("document.querySelectorAll('img, b').length"), 0)
+        self.assertNotIn("gone", browser.value("document.title"))
+        self.assertEqual(browser.errors, [])
+        page = self.host.must([TRIRECTL, "policy", "graph", "--format", "html"])
+        self.assertEqual(page.count("</script>"), 2)
+        self.assertNotIn("<img", page)
+
+    def test_a_lost_daemon_is_shown(self):
+        self.opened()
+        self.host.stop()
+        self.addCleanup(lambda: self.host.answers() or self.host.start())
+        self.browser.until(
+            "document.getElementById('problem').textContent !== ''", "the page says it"
+        )
+        self.host.start()
+        self.browser.until(
+            "document.getElementById('problem').textContent === ''", "it goes on", seconds=20
+        )
+
+    def test_keyboard_only(self):
+        self.served("app=db", 7303)
+        self.host.labelled("app=web")
+        self.host.labelled("app=cache")
+        self.opened()
+        browser = self.browser
+        visited = []
+        for _ in range(40):
+            browser.key("Tab")
+            place = browser.value(
+                "(() => { const at = document.activeElement; return [at.id || at.getAttribute('class') || at.tagName, at.matches(':focus-visible')]; })()"
+            )
+            visited.append(place[0])
+            self.assertTrue(place[1], f"the focus is visible at {place[0]}")
+            if place[0].startswith("node"):
+                break
+        for wanted in ("search", "group", "detail", "theme"):
+            self.assertIn(wanted, visited)
+        first = browser.value("document.activeElement.getAttribute('aria-label')")
+        moved = set()
+        for arrow in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+            browser.key(arrow)
+            moved.add(browser.value("document.activeElement.getAttribute('aria-label')"))
+        self.assertGreater(len(moved | {first}), 1, "arrow keys move between nodes")
+        width = browser.value(
+            "getComputedStyle(document.activeElement.querySelector('rect')).strokeWidth"
+        )
+        self.assertGreaterEqual(float(width.removesuffix("px")), 3)
+        browser.key("Enter")
+        self.assertEqual(
+            browser.value("document.activeElement.getAttribute('aria-pressed')"), "true"
+        )
+        self.assertFalse(browser.value("document.getElementById('selected').hidden"))
+        browser.key("Escape")
+        self.assertTrue(browser.value("document.getElementById('selected').hidden"))
+        nodes = browser.value("document.querySelectorAll('.node[tabindex=\"0\"]').length")
+        self.assertEqual(nodes, 1, "the map is one stop of the tab key")
+
+    # --- from disk, with many identities ---
+
+    def from_disk(self, change=None):
+        """The page of `policy graph`, with its data changed by `change`, opened from a file."""
+        text = self.host.must([TRIRECTL, "policy", "graph", "--format", "html"])
+        if change:
+            head, data, tail = re.split(r'(?<=id="data">)(.*?)(?=</script>)', text, maxsplit=1)
+            data = json.dumps(change(json.loads(data))).replace("<", "\\u003c")
+            text = head + data + tail
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        path = directory + "/graph.html"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        self.browser.open("file://" + path)
+        self.browser.until("document.querySelectorAll('.node').length > 0", "the map is drawn")
+
+    @staticmethod
+    def crowd(nodes, edges):
+        """A map of that size. Labels are of different lengths; some do not fit into one line."""
+
+        def change(data):
+            names = [
+                {
+                    "app": f"service-{i}",
+                    "team": f"team-{i % 12}",
+                    **({"tier": "a-tier-with-a-rather-long-name-" * 2} if i % 7 == 0 else {}),
+                }
+                for i in range(nodes)
+            ]
+            texts = [",".join(f"{key}={value}" for key, value in name.items()) for name in names]
+            data["map"]["nodes"] = [
+                {
+                    "id": text,
+                    "text": text,
+                    "kind": "workload",
+                    "labels": name,
+                    "members": ["x.scope"],
+                    "workloads": 1 + i % 3,
+                    "parties": [],
+                    "parties_left_out": 0,
+                }
+                for i, (text, name) in enumerate(zip(texts, names))
+            ]
+            pairs = [(i * 7 % nodes, (i * 7 + 1 + i // nodes * 3) % nodes) for i in range(edges)]
+            data["map"]["edges"] = [
+                {
+                    "from": source,
+                    "to": target,
+                    "state": ("allow", "open", "deny", "audit")[i % 4],
+                    "may": "tcp/80",
+                    "rules": [],
+                    "seen": 0,
+                    "denied": 0,
+                    "did": [],
+                    "did_left_out": 0,
+                }
+                for i, (source, target) in enumerate(pairs)
+            ]
+            return data
+
+        return change
+
+    def test_many_identities_do_not_overlap(self):
+        self.host.labelled("app=web")
+        for nodes, edges in ((15, 20), (60, 180), (200, 2000)):
+            with self.subTest(nodes=nodes):
+                self.from_disk(self.crowd(nodes, edges))
+                for detail in ("auto", "all", "groups"):
+                    self.browser.value(
+                        f"(() => {{ const list = document.getElementById('detail'); list.value = '{detail}'; list.dispatchEvent(new Event('change')); }})()"
+                    )
+                    found = self.browser.value(OVERLAPS)
+                    self.assertEqual(found, {"nodes": nodes, "overlaps": []}, detail)
+                    self.assertEqual(self.browser.value(OUTSIDE), [], "labels are whole")
+                self.assertEqual(self.browser.errors, [])
+
+    def test_contrast_in_light_and_dark(self):
+        self.host.labelled("app=web")
+        self.from_disk(self.crowd(24, 40))
+        for scheme in ("light", "dark"):
+            self.browser.media(prefers_color_scheme=scheme)
+            self.browser.until(
+                f"document.documentElement.dataset.theme === '{scheme}'", "the system's colors"
+            )
+            found = self.browser.value(CONTRAST)
+            self.assertGreaterEqual(found["text"][0], 4.5, (scheme, found))
+            self.assertGreaterEqual(found["lines"][0], 3.0, (scheme, found))
+        # The choice on the page is stronger than the system.
+        self.browser.value(
+            "(() => { const list = document.getElementById('theme'); list.value = 'light'; list.dispatchEvent(new Event('change')); })()"
+        )
+        self.assertEqual(self.browser.value("document.documentElement.dataset.theme"), "light")
+
+    def test_the_file_needs_nothing_else(self):
+        self.served("app=db", 7304)
+        web = self.host.labelled("app=web")
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7304))
+        waiting.until(
+            lambda: self.host.trirectl("flows", "--port", "7304", "--json").stdout, "the denial"
+        )
+        self.from_disk()
+        browser = self.browser
+        self.assertEqual([url for url in browser.requests if not url.startswith("file://")], [])
+        self.assertEqual(browser.errors, [])
+        browser.until("document.querySelector('#denials button[data-what=why]')", "the denial")
+        browser.value("document.querySelector('#denials button[data-what=why]').click()")
+        browser.until(
+            "document.querySelector('#denials pre').textContent.includes('no rule allows it')",
+            "the explanation is in the file",
+        )
+        self.assertEqual(
+            browser.value("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')"),
+            "refused",
+            "the policy of the page",
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()
