@@ -78,18 +78,21 @@ void DenialList::add(const json& flow, std::uint64_t change) {
 void DenialList::drop_one() {
   const auto largest =
       std::ranges::max_element(by_owner_, {}, [](const auto& owner) { return owner.second; });
-  // From the oldest; the newest entry stays.
-  for (auto each = std::prev(denials_.end()); each != denials_.begin(); --each) {
+  // The newest entry stays, even if its source is as large as any other.
+  auto dropped = std::prev(denials_.end());
+  for (auto each = dropped; each != denials_.begin(); --each) {
     if (each->owner == largest->first) {
-      by_key_.erase(each->key);
-      if (--largest->second == 0) {
-        by_owner_.erase(largest);
-      }
-      denials_.erase(each);
-      left_out_++;
-      return;
+      dropped = each;
+      break;
     }
   }
+  const auto owner = by_owner_.find(dropped->owner);
+  if (--owner->second == 0) {
+    by_owner_.erase(owner);
+  }
+  by_key_.erase(dropped->key);
+  denials_.erase(dropped);
+  left_out_++;
 }
 
 json DenialList::since(std::uint64_t change) const {

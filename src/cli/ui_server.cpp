@@ -10,6 +10,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <tuple>
 
 #include "trireme/kernel/sockets.hpp"
 
@@ -58,19 +59,19 @@ policy::Address loopback_address(bool is_v4) {
 }
 
 /// The client's socket of a connection: the kernel knows who made it.
-kernel::InetSocket client_socket(const sockaddr& from, std::uint16_t port) {
-  const bool is_v4 = from.sa_family == AF_INET;
+kernel::InetSocket client_socket(const sockaddr* from, std::uint16_t port) {
+  const bool is_v4 = from->sa_family == AF_INET;
   kernel::InetSocket socket;
   socket.local = loopback_address(is_v4);
   if (is_v4) {
     sockaddr_in four{};
-    std::memcpy(&four, &from, sizeof four);
+    std::memcpy(&four, from, sizeof four);
     // Any address of 127.0.0.0/8 can be the client's.
     std::memcpy(socket.local.bytes.data(), &four.sin_addr, sizeof four.sin_addr);
     socket.local_port = ntohs(four.sin_port);
   } else {
     sockaddr_in6 six{};
-    std::memcpy(&six, &from, sizeof six);
+    std::memcpy(&six, from, sizeof six);
     std::memcpy(socket.local.bytes.data(), &six.sin6_addr, sizeof six.sin6_addr);
     socket.local_port = ntohs(six.sin6_port);
   }
@@ -111,7 +112,7 @@ struct UiCallbacks {
     auto& server = *static_cast<UiServer*>(self);
     auto table = kernel::SocketTable::open();
     const auto owner =
-        table ? table->owner_of(client_socket(*from, server.port_)) : tl::unexpected(table.error());
+        table ? table->owner_of(client_socket(from, server.port_)) : tl::unexpected(table.error());
     // A client that is not known gets nothing.
     if (!owner || !*owner) {
       return MHD_NO;

@@ -91,6 +91,15 @@ TEST(DenialList, OneSourceCannotDisplaceOthers) {
   EXPECT_EQ(list.flow(2), nullptr) << "dropped";
 }
 
+TEST(DenialList, ManySourcesAreBoundedToo) {
+  DenialList list(10);
+  std::uint64_t change = 0;
+  for (int i = 200; i > 100; --i) {
+    list.add(denied("app-" + std::to_string(i), "db", 80), ++change);
+  }
+  EXPECT_EQ(list.ids().size(), 10U);
+}
+
 TEST(DenialList, TextsArePrintable) {
   json flow = denied("web", "db", 80);
   flow["reason"] = "a\x1b[31m\nb";
