@@ -77,15 +77,15 @@ std::string html_text(std::string_view text) {
 
 std::string page(const nlohmann::json& data) {
   const std::string policy = page_policy();
-  const std::string json = script_json(data);
+  const std::string embedded = script_json(data);
   const std::array<std::pair<std::string_view, std::string_view>, 4> parts = {
       {{"@POLICY@", policy},
        {"@STYLE@", page_style()},
-       {"@DATA@", json},
+       {"@DATA@", embedded},
        {"@SCRIPT@", page_script()}}};
   std::string_view rest = page_markup();
   std::string result;
-  result.reserve(rest.size() + policy.size() + page_style().size() + json.size() +
+  result.reserve(rest.size() + policy.size() + page_style().size() + embedded.size() +
                  page_script().size());
   // The places are in this order in the markup. Each part is copied once and never searched: texts
   // of others are in the data.

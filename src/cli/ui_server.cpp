@@ -18,7 +18,7 @@ namespace trireme::cli {
 namespace {
 
 constexpr unsigned kMostConnections = 24;
-constexpr unsigned kSilence = 30;                // seconds; longer than UiRoutes waits for updates
+constexpr unsigned kIdleConnection = 30;         // seconds; longer than UiRoutes waits for updates
 constexpr std::size_t kMostMemory = 32U * 1024;  // of a connection, in bytes: headers and buffers
 
 sockaddr_in address_of(std::uint16_t port) {
@@ -189,7 +189,7 @@ Status UiServer::serve(UiRoutes& routes, std::vector<std::uint32_t> users,
                                           &UiCallbacks::on_request, this,                   //
                                           MHD_OPTION_LISTEN_SOCKET, socket->get(),          //
                                           MHD_OPTION_CONNECTION_LIMIT, kMostConnections,    //
-                                          MHD_OPTION_CONNECTION_TIMEOUT, kSilence,          //
+                                          MHD_OPTION_CONNECTION_TIMEOUT, kIdleConnection,   //
                                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostMemory,  //
                                           MHD_OPTION_END);
     if (daemon == nullptr) {

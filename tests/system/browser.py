@@ -153,7 +153,9 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, expression, what, seconds=10.0):
-        return waiting.until(lambda: self.value(expression), what, seconds, every=0.02)
+        # An element, which has no value here, is found.
+        found = f"(found => found instanceof Node || found)({expression})"
+        return waiting.until(lambda: self.value(found), what, seconds, every=0.02)
 
     def key(self, name, modifiers=0):
         """Presses a key of KEYS, or types one character. `modifiers`: 8 is Shift."""

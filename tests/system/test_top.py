@@ -96,7 +96,7 @@ class Top(HostCase):
 
     def be_refused(self):
         """Each time on another port: the same one is reported once in five seconds."""
-        self.assert_refused(self.web.exchange("tcp", "127.0.0.1", 7600 + self.refusals % 100))
+        self.assert_refused(self.web.exchange("udp", "127.0.0.1", 7600 + self.refusals % 100))
         self.refusals += 1
 
     def top(self, *options, **more):
@@ -193,7 +193,7 @@ class Top(HostCase):
     def test_views_sort_filter_and_help(self):
         self.connect()
         other = self.host.labelled("app=zoo")
-        self.assert_refused(other.exchange("tcp", "127.0.0.1", 7600))
+        self.assert_refused(other.exchange("udp", "127.0.0.1", 7600))
         terminal = self.top()
         terminal.shows(lambda text: PAIR.search(text) and "app=zoo" in text)
         terminal.shows("sort: CONNS")
