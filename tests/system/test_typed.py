@@ -59,6 +59,7 @@ ELSEWHERE = {
     "trirectl quarantine NAME": "test_incident.py",
     "trirectl quarantine NAME --reason TEXT": "test_incident.py",
     "trirectl release NAME": "test_incident.py",
+    "trirectl top": "test_top.py",
     "trirectl ui": "test_ui.py",
     "trirectl release UNIT": "test_incident.py",
 }
