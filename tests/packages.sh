@@ -8,7 +8,7 @@
 #
 # It also runs the unit tests of the credentials on both, because mbedTLS differs, lets each accept
 # the other's certificates, and builds the package of the last release in build/packages/previous:
-# tests/system/test_package.py upgrades it under load.
+# `tests/run.sh --packages` upgrades it under load.
 #
 # tests/machine.sh describes how the commands are separated from this machine. The roots take about
 # 3 GB below build/packages and are removed at the end, also after a failure or a signal. Packages

@@ -3,15 +3,17 @@
 # Installs what is missing, builds, and runs the tests. Exits 0 only if all of them ran and passed.
 #
 #   tests/run.sh [--long] [--no-lab] [--only NAME]...
-#   tests/run.sh --coverage | --mutants
+#   tests/run.sh --coverage | --mutants | --packages
 #
-#   --long       also run the soaks, the floods, long fuzzing, both commands of README on a fresh
-#                Debian 12, and tests/packages.sh
+#   --long       also run the soaks, the floods, long fuzzing, and both commands of README on a
+#                fresh Debian 12
 #   --no-lab     leave out the tests that boot a systemd with Docker
 #   --only NAME  run only this step; may be repeated. Steps: check, unit, tsan, fuzz, and the files
 #                of tests/system by name (local for test_local.py)
 #   --coverage   measure how many lines of each room the tests run, and write docs/coverage.md
 #   --mutants    plant each fault of tests/mutants and verify that a test catches it
+#   --packages   build the packages of Debian 12 and 13, try them on fresh systems, and upgrade the
+#                last release
 #
 # Builds in build/asan, build/tsan and build/release. The output of each step is kept in build/logs.
 # To repeat one system test when it is built: ctest --preset system -R local
@@ -26,7 +28,7 @@ while (($#)); do
   case $1 in
     --long) long=1 ;;
     --no-lab) lab=0 ;;
-    --coverage | --mutants) other=${1#--} ;;
+    --coverage | --mutants | --packages) other=${1#--} ;;
     --only)
       only+=("${2:?--only needs a name}")
       shift
@@ -44,7 +46,7 @@ while (($#)); do
 done
 
 mapfile -t system < <(basename -s .py -a tests/system/test_*.py | sed 's/^test_//')
-steps=(check unit tsan fuzz fresh_machine packages "${system[@]}")
+steps=(check unit tsan fuzz fresh_machine "${system[@]}")
 for name in "${only[@]}"; do
   if [[ " ${steps[*]} " != *" $name "* ]]; then
     echo "run.sh: unknown step '$name'; available: ${steps[*]}" >&2
@@ -251,6 +253,14 @@ command -v ccache >/dev/null && export TRIREME_COMPILER_LAUNCHER=ccache
 case $other in
   coverage) exec tests/coverage.sh ;;
   mutants) exec tests/mutants.sh ;;
+  packages)
+    step packages 5400 tests/packages.sh && step build-release 1200 bash -c 'build release' &&
+      step upgrade 900 env TRIREME_PRODUCTS="$PWD/build/release" \
+        TRIREME_PREVIOUS="$(echo build/packages/previous/*.deb)" /usr/bin/python3 -B \
+        -m tests.system tests.system.test_package.Package.test_an_upgrade_from_the_last_release
+    summary
+    exit
+    ;;
 esac
 
 any_system=''
@@ -274,9 +284,6 @@ if passed build-asan; then
   wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 30 : 8))"
 fi
 wanted tsan && passed build-tsan && step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
-if ((long)) && wanted packages; then
-  step packages 3600 tests/packages.sh
-fi
 if ((long)) && wanted fresh_machine; then
   step fresh_machine 3600 tests/fresh_machine.sh
 fi

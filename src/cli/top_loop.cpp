@@ -30,6 +30,7 @@ constexpr std::size_t kHeadLines = 2;
 constexpr std::size_t kFootLines = 2;
 constexpr std::size_t kMostFilter = 256;  // bytes
 
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): set by a signal handler
 volatile std::sig_atomic_t caught_signal = 0;
 
 void note_signal(int signal) {

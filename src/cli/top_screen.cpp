@@ -3,8 +3,10 @@
 
 // Without macros such as clear() and erase(), which are names of functions here and in the C++
 // library.
+// NOLINTBEGIN(cppcoreguidelines-macro-usage): the names that curses.h reads
 #define NCURSES_NOMACROS 1
 #define NCURSES_WIDECHAR 1
+// NOLINTEND(cppcoreguidelines-macro-usage)
 #include <curses.h>
 
 #include <cstdio>

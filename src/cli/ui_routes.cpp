@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr double kBurst = 60;                     // requests at once
 constexpr double kPerSecond = 20;                 // requests of all pages in the long run
-constexpr std::chrono::seconds kLongestWait(20);  // for something new
+constexpr std::chrono::seconds kLongestPoll(20);  // for something new
 constexpr const char* kJson = "application/json";
 constexpr const char* kAgain =
     "Stop trirectl ui with Ctrl+C, start it again, and open the address that it prints.";
@@ -142,7 +142,7 @@ UiAnswer UiRoutes::route(const UiRequest& request) {
   }
   if (request.path == "/api/updates") {
     const auto since = number_of(request, "since");
-    return since ? json_answer(200, live_.changes(*since, kLongestWait))
+    return since ? json_answer(200, live_.changes(*since, kLongestPoll))
                  : json_answer(400, {{"error", "'since' is not a number"}});
   }
   if (request.path == "/api/denial") {

@@ -18,8 +18,8 @@ namespace trireme::cli {
 namespace {
 
 constexpr unsigned kMostConnections = 24;
-constexpr unsigned kIdleConnection = 30;         // seconds; longer than UiRoutes waits for updates
-constexpr std::size_t kMostMemory = 32U * 1024;  // of a connection, in bytes: headers and buffers
+constexpr unsigned kIdleConnection = 30;     // seconds; longer than UiRoutes waits for updates
+constexpr std::size_t kMostMemory = 32'768;  // of a connection, in bytes: headers and buffers
 
 sockaddr_in address_of(std::uint16_t port) {
   sockaddr_in four{};

@@ -2,6 +2,7 @@
 #include "trireme/control/pair_totals.hpp"
 
 #include <algorithm>
+#include <ranges>
 
 namespace trireme::control {
 namespace {
@@ -74,8 +75,8 @@ void PairTotals::set_open(const std::map<Key, Open>& open, Time now) {
 std::vector<PairTotals::Pair> PairTotals::newest() const {
   std::vector<Pair> pairs;
   pairs.reserve(ages_.size());
-  for (auto age = ages_.rbegin(); age != ages_.rend(); ++age) {
-    pairs.push_back({&age->second->first, &age->second->second.totals});
+  for (const auto& [age, entry] : std::views::reverse(ages_)) {
+    pairs.push_back({&entry->first, &entry->second.totals});
   }
   return pairs;
 }
