@@ -26,6 +26,9 @@ source tests/machine.sh
 releases=("$@")
 ((${#releases[@]})) || releases=(bookworm trixie)
 as_root_alone "$scratch"
+# It would control the cgroups of the roots too, where no other daemon could start.
+! nft list table inet trireme >/dev/null 2>&1 ||
+  die "trireme is in force on this machine; run 'systemctl stop trireme && trirectl flush' first"
 mkdir -p "$scratch"/{ccache,certificates,previous}
 rm -f "$scratch"/certificates/* "$scratch"/previous/*.deb
 
@@ -110,6 +113,18 @@ build_previous() {
   cp "$root"/root/previous/build/release/*.deb "$scratch/previous"
 }
 
+# alone_lines LINE: runs LINE in a network namespace and a tree of cgroups of its own. A purge runs
+# 'trirectl flush', which removes every table, program and record of the network and the cgroups
+# that it sees: those of this machine, and of tests that run on it.
+alone_lines() {
+  cat <<'X'
+own=$(mktemp -d "$(awk '$(NF-2) == "cgroup2" && $4 == "/" { print $5; exit }' \
+      /proc/self/mountinfo)/trireme-packages.XXXXXX")
+    trap 'rmdir "$own"' EXIT
+X
+  echo "    (echo 0 >\"\$own/cgroup.procs\" && exec unshare --net --cgroup bash -euc ${1@Q})"
+}
+
 try_out() {
   fresh
   cp "$scratch/$release"/*.deb "$root/root/"
@@ -134,7 +149,7 @@ try_out() {
         \$name \$name \$name >/root/etc-\$name/identity.toml
       triremed --check --config-dir /root/etc-\$name
     done"
-  run purge 120 "$apt purge -y trireme
+  run purge 120 "$(alone_lines "$apt purge -y trireme")
     test ! -e /etc/trireme && test ! -e /usr/sbin/triremed"
 }
 
