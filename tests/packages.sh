@@ -102,10 +102,12 @@ build() {
     lintian --allow-root --fail-on error --info /root/trireme/build/release/*.deb"
 }
 
-# The version that the newest entry of the package's changelog describes.
+# The last release before this commit, which may be a release itself: its tag, or else the commit
+# that added an entry to the package's changelog.
 build_previous() {
   local commit
-  commit=$(git log -1 --format=%H -- etc/debian/changelog)
+  commit=$(git describe --tags --abbrev=0 --match='v[0-9]*' HEAD^ 2>/dev/null ||
+    git log -1 --format=%H HEAD^ -- etc/debian/changelog)
   [[ -n $commit ]] || die "the history of etc/debian/changelog is not in this clone"
   mkdir "$root/root/previous"
   git archive "$commit" | tar -x -C "$root/root/previous"
@@ -130,7 +132,8 @@ try_out() {
   cp "$scratch/$release"/*.deb "$root/root/"
   cp -r "$scratch/certificates" "$root/root/"
   run install 300 "$apt update
-    $apt install -y --no-install-recommends /root/*.deb 2>&1 | tee /root/said
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends /root/*.deb 2>&1 |
+      tee /root/said
     grep 'It starts at the next boot' /root/said
     test \"\$(systemctl is-enabled trireme)\" = enabled
     systemctl disable trireme
@@ -160,4 +163,7 @@ done
 for release in "${releases[@]}"; do
   try_out
 done
-echo "packages:" "$scratch"/*/*.deb
+echo "packages:"
+for release in "${releases[@]}"; do
+  echo "$scratch/$release"/*.deb
+done

@@ -254,9 +254,10 @@ case $other in
   coverage) exec tests/coverage.sh ;;
   mutants) exec tests/mutants.sh ;;
   packages)
-    step packages 5400 tests/packages.sh && step build-release 1200 bash -c 'build release' &&
+    step packages 9000 tests/packages.sh && step build-release 1200 bash -c 'build release' &&
       step upgrade 900 env TRIREME_PRODUCTS="$PWD/build/release" \
-        TRIREME_PREVIOUS="$(echo build/packages/previous/*.deb)" /usr/bin/python3 -B \
+        TRIREME_PREVIOUS="$(echo build/packages/previous/*.deb)" \
+        TRIREME_PACKAGE="$(echo build/packages/bookworm/*.deb)" /usr/bin/python3 -B \
         -m tests.system tests.system.test_package.Package.test_an_upgrade_from_the_last_release
     summary
     exit

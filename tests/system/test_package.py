@@ -12,8 +12,9 @@ from tests.system import agent, undo, waiting
 from tests.system.host import LONG, PRODUCTS
 from tests.system.lab import Lab
 
-# Built by tests/packages.sh, which a long run starts before the system tests.
-PREVIOUS = os.environ.get("TRIREME_PREVIOUS")  # the package of the last release
+# Packages that tests/packages.sh has built: of the last release, and of this tree. Only
+# `tests/run.sh --packages` sets them.
+PREVIOUS, BUILT = (os.environ.get("TRIREME_" + name) for name in ("PREVIOUS", "PACKAGE"))
 RULE = '\n[[allow]]\nname = "mine"\nfrom = "@host"\nto = "app=open"\n'
 
 
@@ -53,6 +54,7 @@ class Package(unittest.TestCase):
             shutil.copy(path, cls.lab.root + "/srv")
         if PREVIOUS:
             shutil.copy(PREVIOUS, cls.lab.root + "/srv/previous.deb")
+            shutil.copy(BUILT, cls.lab.root + "/srv/built.deb")
         shutil.copy(
             agent.__file__, cls.lab.root + "/srv/agent.py"
         )  # the lab may have other files at the path of the tree
@@ -64,6 +66,7 @@ class Package(unittest.TestCase):
         )  # building the index of man pages takes seconds at each installation
 
     def setUp(self):
+        self.newer = self.second  # to which upgrade_while() upgrades
         self.agents = []
         self.addCleanup(lambda: [each.end() for each in self.agents])
         self.addCleanup(self.lab.sh, "dpkg --purge trireme")
@@ -172,12 +175,16 @@ class Package(unittest.TestCase):
         self.assertIn("50-trireme.conf", self.lab.must("find /etc/systemd/system"))
 
     def upgrade_while(self, speaker):
-        """Installs the second package while the socket `long` keeps sending and expects echoes.
-        Returns the number of echoes."""
+        """Installs the newer package while the socket `long` keeps sending and expects echoes.
+        Returns the number of echoes. apt refuses a version that is older than the installed one."""
         before = self.show("MainPID")
         spoken = 0
         with self.lab.popen(
-            ["dpkg", "--force-confold", "-i", self.second],
+            [
+                *("env", "DEBIAN_FRONTEND=noninteractive"),
+                *("apt-get", "install", "-y", "--reinstall"),
+                *("-o", "Dpkg::Options::=--force-confold", self.newer),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -233,7 +240,10 @@ class Package(unittest.TestCase):
             self.assertGreaterEqual(outcomes[f"{kind} same"]["ok"], 500)
         self.assertEqual(others["failed"], 0, "between unlabeled processes")
         self.assertGreater(spoken, 3)
-        self.assertIn(f"{self.version}-2", self.lab.must("dpkg-query -W trireme"))
+        version = f"dpkg-deb -f {self.newer} Version"
+        self.assertEqual(
+            self.lab.must("dpkg-query -W -f '${Version}' trireme"), self.lab.must(version)
+        )
         self.assertIn('name = "mine"', self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
         self.assertEqual(
@@ -344,9 +354,16 @@ class Package(unittest.TestCase):
             "trireme", self.lab.must("systemctl list-unit-files --no-legend --no-pager")
         )
 
-    @unittest.skipUnless(PREVIOUS, "tests/run.sh --packages builds the last release")
+    @unittest.skipUnless(PREVIOUS, "tests/run.sh --packages builds both packages")
     def test_an_upgrade_from_the_last_release(self):
-        """The new daemon takes over the table, the records and the flows of the last release."""
+        """The package that is shipped replaces that of the last release, and its daemon takes over
+        the table, the records and the flows."""
+        self.newer = "/srv/built.deb"
+        # Between two releases both have the same version.
+        self.lab.must(
+            "dpkg --compare-versions $(dpkg-deb -f /srv/previous.deb Version)"
+            " le $(dpkg-deb -f /srv/built.deb Version)"
+        )
         self.lab.must("dpkg -i /srv/previous.deb")
         self.started()
         self.upgraded_under_load()
