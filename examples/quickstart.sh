@@ -3,10 +3,11 @@
 # Installs missing packages, builds trireme, starts it, and shows which connections it refuses and
 # which it allows. Afterwards, only the packages and build/release remain on the machine.
 #
-#   sudo examples/quickstart.sh [--installed]
+#   sudo examples/quickstart.sh
+#   sudo bash /usr/share/doc/trireme/examples/quickstart.sh --installed
 #
-# With --installed it uses the programs of the installed package, and neither builds nor installs
-# anything. They need busybox, curl, ip, nft and the tools of procps.
+# With --installed it uses the programs of the installed package and the policy as it was shipped,
+# and neither builds nor installs anything. It needs busybox, curl, ip, nft and the tools of procps.
 #
 # With systemd, trireme enforces policy on this host for about a minute, with transient scopes, and
 # Docker is included if it runs. Without systemd, trireme runs in a network namespace of its own
@@ -19,11 +20,11 @@ die() {
   echo "quickstart: $*" >&2
   exit 1
 }
-((EUID == 0)) || die "run it as root: sudo examples/quickstart.sh"
+((EUID == 0)) || die "not running as root; run it with sudo"
 
 policy=$PWD/etc/policy.toml
 if [[ ${1:-} == --installed ]]; then
-  policy=/etc/trireme/policy.toml
+  policy=$PWD/examples/policy.toml # the administrator may have changed that of /etc/trireme
   for program in triremed trirectl trirun busybox curl ip nft; do
     command -v "$program" >/dev/null || die "'$program' is not installed"
   done
