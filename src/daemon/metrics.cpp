@@ -225,8 +225,10 @@ std::string metrics_text(Daemon& daemon) {
   for (const points::Points::ConntrackUse& use : conntracks) {
     page.sample({{"network", use.network}}, use.count.most);
   }
-  page.counters("trireme_self_check_repairs_total",
-                "Differences that the periodic comparison with the kernel found and repaired.");
+  page.counters(
+      "trireme_self_check_repairs_total",
+      "What the periodic comparison with the kernel found: differences of the gate that it "
+      "repaired, and workloads that had moved to another network namespace.");
   page.sample({{"what", "gate"}}, daemon.self_check().gate_repairs());
   page.sample({{"what", "network"}}, daemon.self_check().moves());
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",

@@ -33,8 +33,8 @@ struct SocketsHere {
   EphemeralPorts ephemeral;
 };
 
-/// How long one request may read sockets of one network namespace after another. It does so in the
-/// daemon's loop, so everything else waits meanwhile.
+/// How long one request may read sockets of one network namespace after another in the daemon's
+/// loop, where everything else waits meanwhile.
 class ReadingTime {
  public:
   using Clock = std::chrono::steady_clock;

@@ -19,7 +19,7 @@ namespace trireme::control {
 /// The text of a label set as an identity: LabelSet::text(), or "(no labels)".
 [[nodiscard]] std::string identity_text(const policy::LabelSet& labels);
 /// What an end counts as in a pair: its identity, "@host", "@world", the networks that its address
-/// is in ("@dns,@corp"), "(quarantined)" or "(ended)".
+/// is in ("@corp,@dns", in the order of the policy), "(quarantined)" or "(ended)".
 [[nodiscard]] std::string identity_text(const FlowEnd& end);
 
 class PairTotals {
