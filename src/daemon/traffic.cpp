@@ -176,7 +176,12 @@ void Traffic::describe() {
       return;
     }
   }
-  daemon_.flows().totals().set_open(std::exchange(open_, {}), std::chrono::system_clock::now());
+  control::PairTotals& totals = daemon_.flows().totals();
+  totals.begin_open(std::chrono::system_clock::now());
+  for (const auto& [pair, found] : std::exchange(open_, {})) {
+    totals.add_open(pair, found);
+  }
+  totals.end_open();
   reading_.groups.clear();
   phase_ = Phase::idle;
   compose();
@@ -233,14 +238,16 @@ void Traffic::compose() {
     }
   }
   answered_ = Clock::now();
-  answer_ = {{"at", monotonic_seconds(answered_)},
-             {"read", monotonic_seconds(reading_.at)},
-             {"since", monotonic_seconds(since_)},
-             {"complete", reading_.complete},
-             {"left_out", {{"identities", identities.left_out()}, {"pairs", pairs.left_out()}}},
-             {"forgotten", totals.forgotten()},
-             {"identities", identities.take()},
-             {"pairs", pairs.take()}};
+  answer_ = {
+      {"at", monotonic_seconds(answered_)},
+      {"read", monotonic_seconds(reading_.at)},
+      {"since", monotonic_seconds(since_)},
+      {"complete", reading_.complete},
+      {"left_out",
+       {{"identities", identities.left_out()}, {"pairs", pairs.left_out() + totals.left_out()}}},
+      {"forgotten", totals.forgotten()},
+      {"identities", identities.take()},
+      {"pairs", pairs.take()}};
   for (const control::Reply& reply : std::exchange(waiting_, {})) {
     reply.result(answer_);
   }

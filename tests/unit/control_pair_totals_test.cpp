@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <map>
 #include <string>
 
 namespace trireme::control {
@@ -50,6 +51,26 @@ PairTotals::Totals totals(const PairTotals& pairs, const Key& key) {
   return {};
 }
 
+/// One reading of open connections.
+void set_open(PairTotals& pairs, const std::map<Key, PairTotals::Open>& open,
+              PairTotals::Time now) {
+  pairs.begin_open(now);
+  for (const auto& [key, found] : open) {
+    pairs.add_open(key, found);
+  }
+  pairs.end_open();
+}
+
+/// Open connections of `count` pairs of one owner, app=0 -> app=db and so on.
+std::map<Key, PairTotals::Open> open_pairs(int count, std::uint64_t bytes = 0) {
+  std::map<Key, PairTotals::Open> open;
+  for (int i = 0; i < count; ++i) {
+    open.emplace(Key{"app=" + std::to_string(i), "app=db"},
+                 PairTotals::Open{.connections = 1, .bytes = bytes, .owner = "workload x.scope"});
+  }
+  return open;
+}
+
 TEST(PairTotals, EndsAreNamedAsInFlows) {
   EXPECT_EQ(identity_text(identity("web")), "app=web");
   FlowEnd end = identity("web");
@@ -84,13 +105,13 @@ TEST(PairTotals, OpenConnectionsAreReplacedAndTheirBytesAdded) {
   PairTotals pairs;
   const Key key{"app=web", "app=db"};
   pairs.count(flow(identity("web"), identity("db")));
-  pairs.set_open({{key, {.connections = 3, .bytes = 100, .owner = "workload x"}}}, kNoon);
-  pairs.set_open({{key, {.connections = 2, .bytes = 50, .owner = "workload x"}}},
-                 kNoon + std::chrono::seconds(1));
+  set_open(pairs, {{key, {.connections = 3, .bytes = 100, .owner = "workload x"}}}, kNoon);
+  set_open(pairs, {{key, {.connections = 2, .bytes = 50, .owner = "workload x"}}},
+           kNoon + std::chrono::seconds(1));
   EXPECT_EQ(totals(pairs, key).connections, 2U);
   EXPECT_EQ(totals(pairs, key).bytes, 150U);
   EXPECT_EQ(totals(pairs, key).last, kNoon + std::chrono::seconds(1));
-  pairs.set_open({}, kNoon + std::chrono::seconds(2));
+  set_open(pairs, {}, kNoon + std::chrono::seconds(2));
   EXPECT_EQ(totals(pairs, key).connections, 0U);
   EXPECT_EQ(totals(pairs, key).bytes, 150U);
   EXPECT_EQ(totals(pairs, key).denied, 1U);
@@ -132,6 +153,65 @@ TEST(PairTotals, OneOwnerHasAShare) {
   EXPECT_THAT(pairs.newest(), SizeIs(21));
   EXPECT_EQ(totals(pairs, {"app=web", "app=db"}).denied, 1U);
   EXPECT_EQ(pairs.forgotten(), 2U * 990U);
+}
+
+/// Long label sets of one owner leave the texts of others their room.
+TEST(PairTotals, OneOwnerHasAShareOfTheTexts) {
+  PairTotals pairs({.pairs = 1000, .bytes = 16'000});
+  pairs.count(flow(identity("web"), identity("db")));
+  for (int i = 0; i < 100; ++i) {
+    FlowEnd remote = identity(std::to_string(i) + std::string(500, 'x'));
+    remote.host = "evil-1";
+    pairs.count(flow(remote, identity("db")));
+  }
+  EXPECT_THAT(pairs.newest(), SizeIs(4)) << "2,000 bytes";
+  EXPECT_EQ(totals(pairs, {"app=web", "app=db"}).denied, 1U);
+}
+
+/// Readings find the same pairs in the same order: those that do not fit must not displace each
+/// other, and with each other all their totals.
+TEST(PairTotals, MoreOpenPairsThanPlacesDisplaceNone) {
+  PairTotals pairs;
+  pairs.count(flow(identity("7"), identity("db")));
+  set_open(pairs, open_pairs(1000, 10), kNoon);
+  EXPECT_EQ(pairs.left_out(), 488U) << "an eighth of 4,096";
+  set_open(pairs, open_pairs(1000, 10), kNoon + std::chrono::seconds(1));
+  EXPECT_EQ(pairs.left_out(), 488U);
+  EXPECT_EQ(pairs.forgotten(), 0U);
+  EXPECT_EQ(totals(pairs, {"app=7", "app=db"}).denied, 1U);
+  EXPECT_EQ(totals(pairs, {"app=7", "app=db"}).bytes, 20U);
+  set_open(pairs, open_pairs(3), kNoon + std::chrono::seconds(2));
+  EXPECT_EQ(pairs.left_out(), 0U);
+}
+
+/// Pairs without open connections keep half of the places of their owner.
+TEST(PairTotals, OpenPairsLeaveRoomForDenials) {
+  PairTotals pairs({.pairs = 80});
+  for (int i = 0; i < 10; ++i) {
+    pairs.count(flow(identity("denied" + std::to_string(i), "x.scope"), identity("db")));
+  }
+  set_open(pairs, open_pairs(20), kNoon);
+  EXPECT_EQ(pairs.forgotten(), 5U);
+  EXPECT_EQ(pairs.left_out(), 15U);
+  EXPECT_EQ(totals(pairs, {"app=denied9", "app=db"}).denied, 1U);
+}
+
+/// A list is cut at its end, so an idle connection must not stand before a denial.
+TEST(PairTotals, AnIdleConnectionIsNoChange) {
+  PairTotals pairs({.pairs = 100'000});
+  set_open(pairs, open_pairs(1001), kNoon);
+  pairs.count(flow(identity("shell"), identity("db")));
+  set_open(pairs, open_pairs(1001), kNoon + std::chrono::seconds(1));
+  EXPECT_EQ(pairs.newest().front().key->from, "app=shell");
+  EXPECT_EQ(totals(pairs, {"app=0", "app=db"}).last, kNoon + std::chrono::seconds(1));
+  auto busy = open_pairs(1001);
+  busy.at(Key{"app=5", "app=db"}).bytes = 1;
+  set_open(pairs, busy, kNoon + std::chrono::seconds(2));
+  EXPECT_EQ(pairs.newest().front().key->from, "app=5");
+  busy.erase(Key{"app=6", "app=db"});
+  set_open(pairs, busy, kNoon + std::chrono::seconds(3));
+  EXPECT_THAT(pairs.newest(), SizeIs(1002));
+  EXPECT_EQ(totals(pairs, {"app=6", "app=db"}).connections, 0U);
 }
 
 }  // namespace

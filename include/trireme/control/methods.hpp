@@ -226,8 +226,11 @@ inline constexpr const char* rules = "rules";
 /// when connections and bytes were, which on large hosts is less often; in seconds of
 /// CLOCK_MONOTONIC, as "since". "complete": false if not all connections were read.
 /// An answer has at most 1,000 identities, those with the most workloads, and 1,000 pairs, those
-/// that changed last; "left_out": how many more there are. "forgotten": pairs for which there was
-/// no room; their numbers begin at 0 again. Root only.
+/// that changed last: a flow, bytes, or another number of connections. "left_out": how many more
+/// there are, with pairs that have open connections and are not counted, because those that are
+/// known take all places. "forgotten": pairs that made room for others; their numbers begin at 0
+/// again. One owner, a workload or a remote host whose connections these are, has an eighth of the
+/// places. Root only.
 inline constexpr const char* traffic = "traffic";
 
 /// params {} -> {"candidates": [{"kind": "unit|container|compose", "name": "shop.service",

@@ -28,14 +28,14 @@ class PairTotals {
   struct Limits {
     std::size_t pairs = 4096;
     std::size_t bytes = 4U << 20U;  // of the texts of all pairs
-  };
+  };                                // one owner may use an eighth of each
   struct Key {
     std::string from;
     std::string to;
     auto operator<=>(const Key&) const = default;
   };
   struct Totals {
-    std::uint64_t connections = 0;       // open, at the last set_open()
+    std::uint64_t connections = 0;       // open, at the last reading
     std::optional<std::uint64_t> bytes;  // nullopt: no TCP connection was seen
     std::uint64_t denied = 0;
     std::uint64_t audited = 0;
@@ -51,17 +51,28 @@ class PairTotals {
   struct Pair {
     const Key* key = nullptr;
     const Totals* totals = nullptr;
+    const std::string* owner = nullptr;
   };
 
   PairTotals() : PairTotals(Limits()) {}
-  explicit PairTotals(Limits limits) : limits_(limits) {}
+  explicit PairTotals(Limits limits);
   PairTotals(const PairTotals&) = delete;
   PairTotals& operator=(const PairTotals&) = delete;
 
   void count(const Flow& flow);
-  /// Replaces the numbers of open connections: 0 for pairs that are not in `open`.
-  void set_open(const std::map<Key, Open>& open, Time now);
-  /// All pairs, the one that changed last first. Valid until the next change.
+  /// Begins a reading of open connections: add_open() for each pair that has any, then end_open().
+  /// count() may be called in between.
+  void begin_open(Time now);
+  /// Replaces the number of open connections, and adds bytes. For a pair that is not known yet,
+  /// only pairs without open connections make room, and only while they are more than half: else it
+  /// is left out. So one reading does not displace what the one before has counted.
+  void add_open(const Key& key, const Open& found);
+  /// Pairs that were not added have no open connection any more.
+  void end_open();
+  /// Pairs with open connections that the last reading left out.
+  [[nodiscard]] std::uint64_t left_out() const { return left_out_; }
+  /// All pairs, the one that changed last first: a flow, another number of connections, or bytes.
+  /// Valid until the next change.
   [[nodiscard]] std::vector<Pair> newest() const;
   /// Pairs that were removed because there was no room; they begin at 0 when they come back.
   [[nodiscard]] std::uint64_t forgotten() const { return forgotten_; }
@@ -73,27 +84,42 @@ class PairTotals {
   struct Entry;
   using Item = std::pair<const Key, Entry>;
   using Ages = std::map<std::uint64_t, Item*>;  // oldest first
+  struct Ranks {
+    Ages all;
+    Ages closed;  // those without open connections
+  };
   struct Owner {
     std::string name;
-    Ages ages;
+    Ranks ranks;
+    std::size_t bytes = 0;
   };
   struct Entry {
     Totals totals;
-    std::uint64_t order = 0;  // grows with each change: greater is newer
+    std::uint64_t order = 0;    // grows with each change: greater is newer
+    std::uint64_t reading = 0;  // the last one that found open connections
     Owner* owner = nullptr;
   };
 
-  Totals& touch(const Key& key, const std::string& owner);
+  Item& put(const Key& key, const std::string& owner);
+  void insert(Item& item);
+  void remove(Item& item);
+  void move_to_front(Item& item);
   void make_room(const Owner& owner);
+  [[nodiscard]] bool has_room_for_open(const Key& key, const std::string& owner);
   void forget(Item& which);
 
   Limits limits_;
+  Limits share_;
   std::map<Key, Entry> entries_;
   std::map<std::string, Owner> owners_;
-  Ages ages_;
+  Ranks ranks_;
   std::uint64_t order_ = 0;
   std::size_t bytes_ = 0;
   std::uint64_t forgotten_ = 0;
+  std::uint64_t reading_ = 0;
+  Time read_at_;
+  std::uint64_t left_out_now_ = 0;  // in this reading
+  std::uint64_t left_out_ = 0;
 };
 
 }  // namespace trireme::control
