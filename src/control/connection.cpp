@@ -295,6 +295,19 @@ void Reply::result(const nlohmann::json& value) const {
   state_->finish(envelope("result", value));
 }
 
+Reply::Line Reply::make_line(const nlohmann::json& value) {
+  return std::make_shared<const std::string>(text(envelope("result", value)) + '\n');
+}
+
+void Reply::result_line(Line line) const {
+  state_->finish_in_pieces(
+      [line = std::move(line), sent = std::size_t{0}](std::string& output) mutable {
+        output.append(*line, sent, kPiece);
+        sent += std::min(kPiece, line->size() - sent);
+        return sent < line->size();
+      });
+}
+
 void Reply::error(const Error& error) const {
   nlohmann::json object = {{"message", error.message}, {"hint", error.hint}};
   if (error.usage) {

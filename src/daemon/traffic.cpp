@@ -2,6 +2,7 @@
 #include "traffic.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "connection_groups.hpp"
@@ -14,9 +15,10 @@ namespace {
 
 using nlohmann::json;
 
-/// How long an answer is used.
-constexpr std::chrono::seconds kAnswerFresh(1);
-/// A reading uses at most a twentieth of a processor.
+/// For how long after the request that began it an answer is used. A little less than the second
+/// after which a caller asks again, whose clock is not exact.
+constexpr std::chrono::milliseconds kAnswerFresh(950);
+/// Readings use at most a twentieth of a processor.
 constexpr int kPause = 20;
 /// After all events that change what is enforced.
 constexpr std::int64_t kTrafficPriority = event::kNormal + 20;
@@ -26,6 +28,8 @@ constexpr std::chrono::milliseconds kTurn(2);
 /// Limits of an answer: a list has at most this many entries, and this much text.
 constexpr std::size_t kMostListed = 1'000;
 constexpr std::size_t kMostText = 512U << 10U;
+/// The share of one owner of pairs in that text: an eighth.
+constexpr std::size_t kMostOwnText = kMostText / 8;
 
 double monotonic_seconds(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
@@ -59,6 +63,7 @@ class Listed {
     return true;
   }
   void add(json entry) { list_.push_back(std::move(entry)); }
+  void leave_out() { left_out_++; }
   [[nodiscard]] std::size_t left_out() const { return left_out_; }
   [[nodiscard]] json take() { return std::move(list_); }
 
@@ -104,30 +109,56 @@ Result<std::unique_ptr<Traffic>> Traffic::open(sd_event* loop, Daemon& daemon) {
 
 void Traffic::answer(const control::Reply& reply) {
   const auto now = Clock::now();
-  if (!answer_.is_null() && now - answered_ < kAnswerFresh) {
-    reply.result(answer_);
+  const bool is_idle = phase_ == Phase::idle;
+  if (is_idle && answer_ != nullptr && now - asked_ < kAnswerFresh) {
+    reply.result_line(answer_);
     return;
   }
   waiting_.push_back(reply);
-  if (phase_ != Phase::idle) {
+  if (!is_idle) {
     return;
   }
   if (now < next_reading_) {
+    asked_ = now;
     compose();  // flows are counted anew, connections are those of the last reading
     return;
   }
-  phase_ = Phase::listing;
+  asked_ = now;
+  worked_ = {};
   request_ = {};
   listed_.clear();
+  begin(Phase::listing);
+}
+
+void Traffic::begin(Phase phase) {
+  phase_ = phase;
   turn_.arm(std::chrono::microseconds(0));
 }
 
 /// One turn of what runs in the loop.
 void Traffic::go_on() {
-  phase_ == Phase::listing ? list_workloads() : describe();
+  const auto began = Clock::now();
+  const Phase phase = phase_;
+  const bool is_done = phase == Phase::listing      ? list_workloads()
+                       : phase == Phase::describing ? describe()
+                                                    : add();
+  if (is_done && phase == Phase::describing) {
+    daemon_.flows().totals().begin_open(std::chrono::system_clock::now());
+    phase_ = Phase::adding;
+  } else if (is_done && phase == Phase::adding) {
+    finish();
+  }
+  worked_ += Clock::now() - began;
+  if (phase_ == Phase::idle) {
+    next_reading_ =
+        asked_ + std::max<Clock::duration>(kAnswerFresh, (reading_.used + worked_) * kPause);
+  } else if (phase_ != Phase::reading) {
+    turn_.arm(std::chrono::microseconds(0));
+  }
 }
 
-void Traffic::list_workloads() {
+/// Returns true once the reader has got all of them.
+bool Traffic::list_workloads() {
   const auto workloads = daemon_.registry().after(listed_, kWorkloadsOfTurn);
   for (const workload::Workload* workload : workloads) {
     if (workload->state != workload::State::unenforced) {
@@ -136,120 +167,150 @@ void Traffic::list_workloads() {
   }
   if (workloads.size() == kWorkloadsOfTurn) {
     listed_ = workloads.back()->name;
-    turn_.arm(std::chrono::microseconds(0));
-    return;
+    return false;
   }
   for (const points::Point* point : daemon_.enforcement().all()) {
     request_.networks.push_back({point->network(), point->id()});
   }
   phase_ = Phase::reading;
   reader_->read(std::exchange(request_, {}));
+  return true;
 }
 
 void Traffic::take(Result<TrafficReading> reading) {
   if (!reading) {
     phase_ = Phase::idle;
     next_reading_ = Clock::now() + kAnswerFresh;
+    answer_ = nullptr;  // not of the request that began this reading
+    if (unread_) {
+      unread_ = reading.error();
+    }
     for (const control::Reply& reply : std::exchange(waiting_, {})) {
       reply.error(reading.error());
     }
     return;
   }
+  unread_ = std::nullopt;
   reading_ = std::move(*reading);
-  next_reading_ = Clock::now() + std::max<Clock::duration>(kAnswerFresh, reading_.used * kPause);
-  phase_ = Phase::describing;
   described_ = 0;
   open_.clear();
-  describe();
+  begin(Phase::describing);
 }
 
-void Traffic::describe() {
+/// Returns true when all groups are described.
+bool Traffic::describe() {
   const auto end = Clock::now() + kTurn;
-  Points points;  // anew in each turn: enforcement points come and go
-  for (points::Point* point : daemon_.enforcement().all()) {
-    points.emplace(inode_of(point->network()), point);
+  while (described_ < reading_.groups.size() && Clock::now() < end) {
+    describe(reading_.groups[described_++]);
   }
-  while (described_ < reading_.groups.size()) {
-    describe(reading_.groups[described_++], points);
-    if (Clock::now() >= end) {
-      turn_.arm(std::chrono::microseconds(0));
-      return;
-    }
+  return described_ == reading_.groups.size();
+}
+
+void Traffic::describe(const TrafficGroup& group) {
+  points::Points& points = daemon_.enforcement();
+  const points::Point* point = points.find(group.network);  // it may have gone since
+  const enforcer::Enforcer& enforcer = (point == nullptr ? &points.host() : point)->enforcer();
+  const auto from = end_of(group.from, group.to, enforcer);
+  const auto to = end_of(group.to, group.from, enforcer);
+  if (!from || !to) {
+    return;
   }
-  control::PairTotals& totals = daemon_.flows().totals();
-  totals.begin_open(std::chrono::system_clock::now());
-  for (const auto& [pair, found] : std::exchange(open_, {})) {
-    totals.add_open(pair, found);
+  control::PairTotals::Open& open =
+      open_[{control::identity_text(*from), control::identity_text(*to)}];
+  open.connections += group.connections;
+  open.bytes += group.bytes;
+  open.owner = control::PairTotals::owner_of(*from);
+}
+
+/// Returns true when all pairs are added.
+bool Traffic::add() {
+  const auto end = Clock::now() + kTurn;
+  while (!open_.empty() && Clock::now() < end) {
+    const auto pair = open_.extract(open_.begin());
+    daemon_.flows().totals().add_open(pair.key(), pair.mapped());
   }
-  totals.end_open();
+  return open_.empty();
+}
+
+void Traffic::finish() {
+  daemon_.flows().totals().end_open();
   reading_.groups.clear();
   phase_ = Phase::idle;
   compose();
 }
 
-void Traffic::describe(const TrafficGroup& group, const Points& points) {
-  const auto found = points.find(group.network);
-  const enforcer::Enforcer& enforcer =
-      (found == points.end() ? points.begin() : found)->second->enforcer();
-  const policy::FlowEnd from = end_of(group.from, group.to, enforcer);
-  const policy::FlowEnd to = end_of(group.to, group.from, enforcer);
-  control::PairTotals::Open& open =
-      open_[{control::identity_text(from), control::identity_text(to)}];
-  open.connections += group.connections;
-  open.bytes += group.bytes;
-  open.owner = control::PairTotals::owner_of(from);
-}
-
-policy::FlowEnd Traffic::end_of(const TrafficEnd& end, const TrafficEnd& other,
-                                const enforcer::Enforcer& enforcer) const {
+/// Nullopt if the workload has ended since the sockets were read: its connections end with it.
+std::optional<policy::FlowEnd> Traffic::end_of(const TrafficEnd& end, const TrafficEnd& other,
+                                               const enforcer::Enforcer& enforcer) const {
+  policy::FlowEnd made;
   if (end.number == abi::kHost) {
-    policy::FlowEnd host;
-    host.entity = "@host";
-    return host;
+    made.entity = "@host";
+    return made;
   }
   if (!is_workload(end.number)) {
     return enforcer::end_without_labels(end.number, end.address, other.number, enforcer);
   }
-  policy::FlowEnd made;
-  made.labels.emplace();
   if (const workload::Workload* workload = daemon_.registry().find_number(end.number)) {
     made.labels = workload->labels;
     made.workload = workload->name;
   } else if (const auto remote = daemon_.tokens().identities().find(end.number)) {
     made.labels = remote->labels;
     made.host = remote->peer->name;
+  } else {
+    return std::nullopt;
   }
   return made;
 }
 
-/// Builds the answer, and gives it to everybody who waits for it.
-void Traffic::compose() {
-  Listed identities;
+json Traffic::identities() {
+  Listed listed;
   for (const auto& [labels, workloads] : reading_.identities) {
-    if (identities.has_room(labels.size())) {
-      identities.add({{"labels", labels}, {"workloads", workloads}});
+    if (listed.has_room(labels.size())) {
+      listed.add({{"labels", labels}, {"workloads", workloads}});
     }
   }
-  Listed pairs;
+  identities_left_out_ = listed.left_out();
+  return listed.take();
+}
+
+json Traffic::pairs() {
+  Listed listed;
+  std::unordered_map<const std::string*, std::size_t> texts;  // by owner
   const control::PairTotals& totals = daemon_.flows().totals();
   for (const control::PairTotals::Pair& pair : totals.newest()) {
-    if (pairs.has_room(pair.key->from.size() + pair.key->to.size())) {
-      pairs.add(pair_json(pair));
+    const std::size_t text = pair.key->from.size() + pair.key->to.size();
+    std::size_t& own = texts[pair.owner];
+    if (own + text > kMostOwnText) {
+      listed.leave_out();
+    } else if (listed.has_room(text)) {
+      own += text;
+      listed.add(pair_json(pair));
     }
   }
-  answered_ = Clock::now();
-  answer_ = {
-      {"at", monotonic_seconds(answered_)},
-      {"read", monotonic_seconds(reading_.at)},
-      {"since", monotonic_seconds(since_)},
-      {"complete", reading_.complete},
-      {"left_out",
-       {{"identities", identities.left_out()}, {"pairs", pairs.left_out() + totals.left_out()}}},
-      {"forgotten", totals.forgotten()},
-      {"identities", identities.take()},
-      {"pairs", pairs.take()}};
-  for (const control::Reply& reply : std::exchange(waiting_, {})) {
-    reply.result(answer_);
+  pairs_left_out_ = listed.left_out() + totals.left_out();
+  return listed.take();
+}
+
+/// Builds the answer, and gives it to everybody who waits for it.
+void Traffic::compose() {
+  const auto waiting = std::exchange(waiting_, {});
+  if (unread_) {
+    for (const control::Reply& reply : waiting) {
+      reply.error(*unread_);
+    }
+    return;
+  }
+  json answer = {{"at", monotonic_seconds(Clock::now())},
+                 {"read", monotonic_seconds(reading_.at)},
+                 {"since", monotonic_seconds(since_)},
+                 {"complete", reading_.complete},
+                 {"forgotten", daemon_.flows().totals().forgotten()},
+                 {"identities", identities()},
+                 {"pairs", pairs()}};
+  answer["left_out"] = {{"identities", identities_left_out_}, {"pairs", pairs_left_out_}};
+  answer_ = control::Reply::make_line(answer);
+  for (const control::Reply& reply : waiting) {
+    reply.result_line(answer_);
   }
 }
 

@@ -27,7 +27,8 @@ class Traffic {
   Traffic(const Traffic&) = delete;
   Traffic& operator=(const Traffic&) = delete;
 
-  /// Answers at once from an answer of the last second, else when the next one is built.
+  /// Answers at once if the last answer is of a request that came less than a second ago, else when
+  /// the next one is built.
   void answer(const control::Reply& reply);
 
  private:
@@ -37,17 +38,23 @@ class Traffic {
     listing,     // the workloads, for the reader
     reading,     // the reader's thread
     describing,  // the ends of what it has found
+    adding,      // to the totals of pairs
   };
-  using Points = std::map<std::uint64_t, points::Point*>;  // by network namespace, the host's first
 
   explicit Traffic(Daemon& daemon) : daemon_(daemon) {}
+  void begin(Phase phase);
   void go_on();
-  void list_workloads();
+  [[nodiscard]] bool list_workloads();
   void take(Result<TrafficReading> reading);
-  void describe();
-  void describe(const TrafficGroup& group, const Points& points);
-  [[nodiscard]] policy::FlowEnd end_of(const TrafficEnd& end, const TrafficEnd& other,
-                                       const enforcer::Enforcer& enforcer) const;
+  [[nodiscard]] bool describe();
+  void describe(const TrafficGroup& group);
+  [[nodiscard]] bool add();
+  void finish();
+  [[nodiscard]] std::optional<policy::FlowEnd> end_of(const TrafficEnd& end,
+                                                      const TrafficEnd& other,
+                                                      const enforcer::Enforcer& enforcer) const;
+  [[nodiscard]] nlohmann::json identities();
+  [[nodiscard]] nlohmann::json pairs();
   void compose();
 
   Daemon& daemon_;
@@ -57,15 +64,19 @@ class Traffic {
   std::unique_ptr<TrafficReader> reader_;
   std::vector<control::Reply> waiting_;
 
+  Clock::time_point asked_;         // when the request came that began the last answer
   Clock::time_point next_reading_;  // no earlier than this
+  Clock::duration worked_{};        // in the loop, for this reading
   TrafficRequest request_;
   std::string listed_;  // the name of the last workload in `request_`
   TrafficReading reading_;
+  std::optional<Error> unread_ = Error{"connections were not read yet", ""};  // until they are
   std::size_t described_ = 0;  // of the groups in `reading_`
   std::map<control::PairTotals::Key, control::PairTotals::Open> open_;
 
-  nlohmann::json answer_;  // null: none yet
-  Clock::time_point answered_;
+  std::size_t identities_left_out_ = 0;
+  std::size_t pairs_left_out_ = 0;
+  control::Reply::Line answer_;  // null: none yet
 };
 
 }  // namespace trireme::daemon

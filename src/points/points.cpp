@@ -91,12 +91,16 @@ void Points::lose(Point& point, const Error& error) {
   }
 }
 
-Point* Points::find(const std::shared_ptr<const kernel::Netns>& network) {
-  if (network == nullptr) {
+Point* Points::find(std::uint64_t inode) const {
+  if (inode == 0) {
     return host_.get();
   }
-  const auto found = points_.find(network->inode());
+  const auto found = points_.find(inode);
   return found == points_.end() ? nullptr : found->second.get();
+}
+
+Point* Points::find(const std::shared_ptr<const kernel::Netns>& network) const {
+  return find(network == nullptr ? 0 : network->inode());
 }
 
 Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& network) {

@@ -91,6 +91,11 @@ class ControlSocket : public ::testing::Test {
                   };
                   params.value("events", false) ? reply.list_events(next, "all") : reply.list(next);
                 });
+    server_->on("line", Access::anyone,
+                [](const Caller& /*caller*/, const json& params, const Reply& reply) {
+                  reply.result_line(
+                      Reply::make_line(std::string(params.at("size").get<std::size_t>(), 'x')));
+                });
     server_->on("hold", Access::anyone,
                 [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
                   reply.on_close([this] { ++closed_; });
@@ -307,6 +312,19 @@ TEST_F(ControlSocket, AListIsAnArray) {
   }
 }
 
+TEST_F(ControlSocket, AResultInPiecesIsWhole) {
+  serve({.backlog_bytes = 1000});
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  for (const std::size_t size : {0U, 1000U, 3'000'000U}) {
+    const auto answer = client->call("line", {{"size", size}}, 5s);
+    ASSERT_TRUE(answer) << answer.error().text();
+    EXPECT_EQ(answer->get<std::string>(), std::string(size, 'x'));
+    EXPECT_TRUE(client->call("echo", json::object(), 5s)) << "and the next request is answered";
+  }
+}
+
 TEST_F(ControlSocket, AListOfEventsEndsWithItsResult) {
   serve({.backlog_bytes = 1000});
   start();
@@ -461,6 +479,7 @@ TEST_F(ControlSocket, EveryLineOfAnAnswerHasTheVersion) {
            {R"({"method":"echo","params":{"a":1}})", 1},
            {R"({"method":"none"})", 1},
            {R"({"method":"list","params":{"count":3}})", 1},
+           {R"({"method":"line","params":{"size":3}})", 1},
            {R"({"method":"list","params":{"count":3,"events":true}})", 4},
            {"nonsense", 1}}) {
     write(fd, request + "\n");

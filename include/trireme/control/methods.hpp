@@ -222,9 +222,10 @@ inline constexpr const char* rules = "rules";
 /// "bytes" is a lower bound: a connection that is open when counting begins counts from then on,
 /// and what one moves after the last reading before it ends is not counted. It is absent if no TCP
 /// connection of the pair was seen: the bytes of UDP and ICMP are not known.
-/// All callers share an answer, built at most once a second. "at": when flows were counted, "read":
-/// when connections and bytes were, which on large hosts is less often; in seconds of
-/// CLOCK_MONOTONIC, as "since". "complete": false if not all connections were read.
+/// All callers share an answer, built about once a second, so that one who asks each second gets a
+/// new one. "at": when flows were counted, "read": when connections and bytes were, which on large
+/// hosts is less often; in seconds of CLOCK_MONOTONIC, as "since". "complete": false if not all
+/// connections were read. An error if they could not be read since the daemon started.
 /// An answer has at most 1,000 identities, those with the most workloads, and 1,000 pairs, those
 /// that changed last: a flow, bytes, or another number of connections. "left_out": how many more
 /// there are, with pairs that have open connections and are not counted, because those that are

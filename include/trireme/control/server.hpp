@@ -51,6 +51,11 @@ class Reply {
 
   /// Ends the request. Only the first result() or error() counts.
   void result(const nlohmann::json& value) const;
+  /// Like result(), for a long value that many callers get: make_line() makes it into text once,
+  /// and each caller gets it in pieces as it reads.
+  using Line = std::shared_ptr<const std::string>;
+  [[nodiscard]] static Line make_line(const nlohmann::json& value);
+  void result_line(Line line) const;
   void error(const Error& error) const;
   /// Sends one event. A caller with more than Limits::backlog_bytes unread is disconnected.
   void event(const nlohmann::json& value) const;

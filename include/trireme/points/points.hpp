@@ -67,6 +67,8 @@ class Points final : public workload::Enforcement {
   /// All points, the host's first.
   [[nodiscard]] std::vector<Point*> all() const;
   [[nodiscard]] std::size_t size() const { return 1 + points_.size(); }
+  /// The point of a network namespace by its inode, 0 for the daemon's own. Null: there is none.
+  [[nodiscard]] Point* find(std::uint64_t inode) const;
 
   // --- what all points observe ---
 
@@ -110,7 +112,7 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Result<std::unique_ptr<Point>> open_point(
       handshake::PointId id, const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
-  [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
+  [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network) const;
   [[nodiscard]] Status orphan(const workload::CgroupRef& cgroup);
   [[nodiscard]] Status end_at_points(const workload::CgroupRef& cgroup, policy::Number number);
   [[nodiscard]] Status join(const workload::CgroupRef& cgroup,
