@@ -87,10 +87,12 @@ void PairTotals::add_open(const Key& key, const Open& found) {
   Item& item = put(key, found.owner);
   Entry& entry = item.second;
   Totals& totals = entry.totals;
-  const bool has_changed = totals.connections != found.connections || found.bytes != 0;
+  const bool has_changed = totals.connections != found.connections || found.bytes.value_or(0) != 0;
   remove(item);
   totals.connections = found.connections;
-  totals.bytes = totals.bytes.value_or(0) + found.bytes;
+  if (found.bytes) {
+    totals.bytes = totals.bytes.value_or(0) + *found.bytes;
+  }
   totals.last = std::max(totals.last, read_at_);
   entry.reading = reading_;
   entry.order = has_changed ? ++order_ : entry.order;

@@ -98,7 +98,7 @@ Result<std::unique_ptr<Traffic>> Traffic::open(sd_event* loop, Daemon& daemon) {
     return tl::unexpected(opened.error());
   }
   auto reader = TrafficReader::open(
-      loop, daemon.tree(), daemon.tokens().proved().connections,
+      loop, daemon.tree(), daemon.tokens().proved().connections, daemon.tokens().identities(),
       [&made = *traffic](Result<TrafficReading> reading) { made.take(std::move(reading)); });
   if (!reader) {
     return tl::unexpected(reader.error());
@@ -218,7 +218,9 @@ void Traffic::describe(const TrafficGroup& group) {
   control::PairTotals::Open& open =
       open_[{control::identity_text(*from), control::identity_text(*to)}];
   open.connections += group.connections;
-  open.bytes += group.bytes;
+  if (group.bytes) {
+    open.bytes = open.bytes.value_or(0) + *group.bytes;
+  }
   open.owner = control::PairTotals::owner_of(*from);
 }
 
@@ -247,6 +249,10 @@ std::optional<policy::FlowEnd> Traffic::end_of(const TrafficEnd& end, const Traf
     made.entity = "@host";
     return made;
   }
+  if (end.number == abi::kNoNumber && end.address == policy::Address{}) {
+    made.entity = "@world";  // one of too many addresses
+    return made;
+  }
   if (!is_workload(end.number)) {
     return enforcer::end_without_labels(end.number, end.address, other.number, enforcer);
   }
@@ -255,7 +261,8 @@ std::optional<policy::FlowEnd> Traffic::end_of(const TrafficEnd& end, const Traf
     made.workload = workload->name;
   } else if (const auto remote = daemon_.tokens().identities().find(end.number)) {
     made.labels = remote->labels;
-    made.host = remote->peer->name;
+    // A workload of this host, beyond NAT, has the name of its labels.
+    made.host = remote->peer->type == wire::CredentialType::local ? "" : remote->peer->name;
   } else {
     return std::nullopt;
   }

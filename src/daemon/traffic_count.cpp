@@ -9,51 +9,77 @@
 
 namespace trireme::daemon {
 
-void TrafficBaseline::begin() {
-  now_.clear();
+void TrafficBaseline::begin(const std::set<std::uint64_t>& networks) {
+  std::erase_if(networks_, [&](const auto& each) { return !networks.contains(each.first); });
+  for (auto& [inode, network] : networks_) {
+    network.before = std::exchange(network.now, {});
+  }
 }
 
 void TrafficBaseline::note(std::uint64_t network, const kernel::InetSocket& socket) {
-  now_[{network, socket.whole_cookie()}] = socket.bytes;
+  if (socket.bytes) {
+    networks_[network].now.bytes[socket.whole_cookie()] = *socket.bytes;
+  }
 }
 
-void TrafficBaseline::end(bool complete) {
-  before_ = std::exchange(now_, {});
-  has_before_ = complete;
+void TrafficBaseline::complete(std::uint64_t network) {
+  networks_[network].now.is_complete = true;
 }
 
 std::uint64_t TrafficBaseline::moved(std::uint64_t network, std::uint64_t cookie) const {
-  const auto now = now_.find({network, cookie});
-  if (now == now_.end()) {
+  const auto there = networks_.find(network);
+  if (there == networks_.end()) {
     return 0;
   }
-  const auto before = before_.find({network, cookie});
-  if (before == before_.end()) {
-    return has_before_ ? now->second : 0;
+  const auto& [before, now] = there->second;
+  const auto last = now.bytes.find(cookie);
+  if (last == now.bytes.end()) {
+    return 0;
   }
-  return now->second - std::min(now->second, before->second);
+  const auto first = before.bytes.find(cookie);
+  if (first == before.bytes.end()) {
+    return before.is_complete ? last->second : 0;
+  }
+  return last->second - std::min(last->second, first->second);
+}
+
+/// Returns false if the socket's bytes are not known.
+bool TrafficCounter::note(std::uint64_t network, const kernel::InetSocket& socket) {
+  if (!socket.bytes || noted_ >= kMostNoted) {
+    return false;
+  }
+  ++noted_;
+  baseline_.note(network, socket);
+  return true;
+}
+
+bool TrafficCounter::has_room_of(policy::Number number) {
+  const bool has_room = sockets_.size() < kMostSockets && ++sockets_of_[number] <= kMostSockets / 2;
+  is_complete_ = is_complete_ && has_room;
+  return has_room;
 }
 
 void TrafficCounter::add(std::uint64_t network, const std::vector<kernel::InetSocket>& tcp,
                          std::set<policy::Address> addresses, std::optional<policy::Number> whole) {
   addresses_[network] = std::move(addresses);
+  bool is_noted = true;
   for (const kernel::InetSocket& socket : tcp) {
-    if (sockets_.size() >= kMostSockets) {
-      is_complete_ = false;
-      return;
-    }
+    // Sockets that are not counted are noted too: the next reading may know their owner, and they
+    // are no new connections then.
     const bool listens = socket.remote_port == 0;
-    if (!listens) {
-      baseline_.note(network, socket);
-    }
+    const bool has_bytes = listens || note(network, socket);
+    is_noted = is_noted && has_bytes;
     auto number = owner_of_(socket.cgroup_id);
     if (whole && number.value_or(abi::kHost) == abi::kHost) {
       number = whole;
     }
-    if (listens || number) {
+    if ((listens || number) && has_room_of(number.value_or(abi::kHost))) {
       sockets_.push_back(live_socket(socket, network, owners_.size()));
-      owners_.push_back({number.value_or(abi::kHost), socket.whole_cookie()});
+      owners_.push_back({number.value_or(abi::kHost), socket.whole_cookie(), has_bytes});
     }
+  }
+  if (is_noted) {
+    baseline_.complete(network);
   }
 }
 
@@ -94,14 +120,16 @@ void TrafficCounter::count(policy::LiveConnection live) {
   const std::uint64_t network = known.network;
   const bool is_local = is_whole && live.client->network == live.server->network;
   std::optional<policy::Number> proved;
-  if (const auto flow = is_whole ? std::nullopt : proved_by_(known)) {
+  if (const auto proof = is_whole ? std::nullopt : proved_by_(known)) {
     // The handshake knows which end began the connection.
-    const bool is_client = flow->key.role == handshake::Role::client;
-    if (live.is_guess && is_client != (live.client != nullptr)) {
+    if (live.is_guess && proof->is_client != (live.client != nullptr)) {
       std::swap(live.client, live.server);
       live.from_client = live.from_client.reversed();
     }
-    proved = flow->remote;
+    if (proof->is_near && live.client != nullptr) {
+      return;  // NAT separates the ends; the server's counts for both
+    }
+    proved = proof->remote;
   }
   const TrafficEnd from = end_of(live.client, live.from_client.source, is_local, proved);
   const TrafficEnd to = end_of(live.server, live.from_client.destination, is_local, proved);
@@ -109,16 +137,44 @@ void TrafficCounter::count(policy::LiveConnection live) {
       abi::is_blocked(from.number) || abi::is_blocked(to.number)) {
     return;
   }
-  auto place = groups_.find({from, to, network});
+  const auto place = group_of(from, to, network);
   if (place == groups_.end()) {
-    if (groups_.size() >= kMostGroups) {
-      is_complete_ = false;
-      return;
-    }
-    place = groups_.emplace(Ends(from, to, network), Count()).first;
+    is_complete_ = false;
+    return;
   }
   place->second.connections++;
-  place->second.bytes += moved(live);
+  if (const auto bytes = moved(live)) {
+    place->second.bytes = place->second.bytes.value_or(0) + *bytes;
+  }
+}
+
+/// The end of the list if there is no room for another group.
+TrafficCounter::Groups::iterator TrafficCounter::group_of(TrafficEnd from, TrafficEnd to,
+                                                          std::uint64_t network) {
+  if (const auto known = groups_.find({from, to, network}); known != groups_.end()) {
+    return known;
+  }
+  limit_address(from, to.number, false);
+  limit_address(to, from.number, true);
+  if (const auto known = groups_.find({from, to, network}); known != groups_.end()) {
+    return known;
+  }
+  return groups_.size() >= kMostGroups ? groups_.end()
+                                       : groups_.emplace(Ends(from, to, network), Count()).first;
+}
+
+/// Removes the address of the end if `workload`, the other end, has no room for one more.
+/// `begins`: it began the connection.
+void TrafficCounter::limit_address(TrafficEnd& end, policy::Number workload, bool begins) {
+  if (end.address == policy::Address{}) {
+    return;
+  }
+  std::size_t& count = addresses_of_[{workload, begins}];
+  if (count >= kMostAddresses || groups_.size() >= kMostGroups / 2) {
+    end.address = {};
+  } else {
+    ++count;
+  }
 }
 
 /// `socket` is null if the end is elsewhere; `proved`: what that end has proved.
@@ -140,9 +196,11 @@ TrafficEnd TrafficCounter::end_of(const policy::LiveSocket* socket, const policy
 }
 
 /// Each end counts both directions, so one of them is enough.
-std::uint64_t TrafficCounter::moved(const policy::LiveConnection& live) const {
+std::optional<std::uint64_t> TrafficCounter::moved(const policy::LiveConnection& live) const {
   const policy::LiveSocket& counted = live.client != nullptr ? *live.client : *live.server;
-  return baseline_.moved(counted.network, owners_[counted.owner].cookie);
+  const Owner& owner = owners_[counted.owner];
+  return owner.has_bytes ? std::optional(baseline_.moved(counted.network, owner.cookie))
+                         : std::nullopt;
 }
 
 }  // namespace trireme::daemon

@@ -8,6 +8,10 @@
 #include <algorithm>
 #include <ctime>
 #include <functional>
+#include <limits>
+#include <set>
+#include <string_view>
+#include <tuple>
 
 #include "sockets_here.hpp"
 #include "trireme/control/pair_totals.hpp"
@@ -32,8 +36,10 @@ std::vector<std::pair<std::string, std::uint64_t>> count_identities(
     counts[control::identity_text(member.labels)]++;
   }
   std::vector<std::pair<std::string, std::uint64_t>> sorted(counts.begin(), counts.end());
-  std::ranges::sort(sorted, [](const auto& one, const auto& other) {
-    return one.second != other.second ? one.second > other.second : one.first < other.first;
+  // An answer has room for so much text: long label sets of one user leave it to others.
+  std::ranges::sort(sorted, {}, [](const auto& each) {
+    return std::tuple(std::numeric_limits<std::uint64_t>::max() - each.second, each.first.size(),
+                      std::string_view(each.first));
   });
   return sorted;
 }
@@ -101,11 +107,11 @@ const std::string* CgroupNumbers::path_of(std::uint64_t cgroup) {
   return found == paths_.end() ? nullptr : &found->second;
 }
 
-Result<std::unique_ptr<TrafficReader>> TrafficReader::open(sd_event* loop,
-                                                           const kernel::CgroupTree& tree,
-                                                           const handshake::ProvedFlows& proved,
-                                                           Done done) {
-  std::unique_ptr<TrafficReader> reader(new TrafficReader(tree, proved, std::move(done)));
+Result<std::unique_ptr<TrafficReader>> TrafficReader::open(
+    sd_event* loop, const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved,
+    const handshake::IdentityBook& identities, Done done) {
+  std::unique_ptr<TrafficReader> reader(
+      new TrafficReader(tree, proved, identities, std::move(done)));
   reader->ready_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!reader->ready_.valid()) {
     return fail_errno("cannot create an eventfd");
@@ -152,6 +158,7 @@ Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
                                                const std::stop_token& stop) {
   const std::chrono::nanoseconds began = thread_time();
   TrafficReading reading;
+  reading.complete = true;
   reading.identities = count_identities(request.members);
   numbers_.use(request.members);
   std::unordered_map<std::uint64_t, policy::Number> whole;
@@ -165,19 +172,16 @@ Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
     points.emplace(inode_of(each.network), each.point);
   }
   const auto proved_by = [&](const policy::LiveSocket& socket) {
-    const policy::Direction& sends = socket.sends;
-    std::optional<handshake::ProvedFlow> found;
-    for (const handshake::Role role : {handshake::Role::client, handshake::Role::server}) {
-      if (const auto point = points.find(socket.network); !found && point != points.end()) {
-        found = proved_.find({sends.source, sends.destination, sends.source_port,
-                              sends.destination_port, point->second, role});
-      }
-    }
-    return found;
+    const auto point = points.find(socket.network);
+    return point == points.end() ? std::nullopt : proof_of(socket.sends, point->second);
   };
   TrafficCounter counter(
       baseline_, [this](std::uint64_t cgroup) { return numbers_.find(cgroup); }, proved_by);
-  baseline_.begin();
+  std::set<std::uint64_t> networks;
+  for (const TrafficRequest::Network& each : request.networks) {
+    networks.insert(inode_of(each.network));
+  }
+  baseline_.begin(networks);
   const ReadingTime budget;
   for (const TrafficRequest::Network& each : request.networks) {
     if (stop.stop_requested() || (budget.is_over() && each.network != nullptr)) {
@@ -200,9 +204,24 @@ Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
   reading.at = std::chrono::steady_clock::now();
   reading.groups = counter.groups();
   reading.complete = reading.complete && counter.is_complete();
-  baseline_.end(reading.complete);
   reading.used = thread_time() - began;
   return reading;
+}
+
+/// What the other end of a connection has proved, whose socket sends like this.
+std::optional<TrafficProof> TrafficReader::proof_of(const policy::Direction& sends,
+                                                    handshake::PointId point) const {
+  for (const handshake::Role role : {handshake::Role::client, handshake::Role::server}) {
+    const auto flow = proved_.find(
+        {sends.source, sends.destination, sends.source_port, sends.destination_port, point, role});
+    if (flow) {
+      const auto remote = identities_.find(flow->remote);
+      return TrafficProof{.is_client = role == handshake::Role::client,
+                          .remote = flow->remote,
+                          .is_near = remote && remote->peer->type == wire::CredentialType::local};
+    }
+  }
+  return std::nullopt;
 }
 
 void TrafficReader::take_result() {

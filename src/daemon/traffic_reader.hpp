@@ -18,6 +18,8 @@
 
 #include "traffic_count.hpp"
 #include "trireme/base/event.hpp"
+#include "trireme/handshake/identities.hpp"
+#include "trireme/handshake/proved_flows.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/kernel/netns.hpp"
 #include "trireme/policy/labels.hpp"
@@ -44,9 +46,10 @@ struct TrafficRequest {
 
 struct TrafficReading {
   std::vector<TrafficGroup> groups;
-  /// The text of each label set and how many workloads have it, the most frequent first.
+  /// The text of each label set and how many workloads have it: the most frequent first, and of
+  /// equal ones the shorter.
   std::vector<std::pair<std::string, std::uint64_t>> identities;
-  bool complete = true;
+  bool complete = false;
   std::chrono::steady_clock::time_point at;  // when the sockets were read
   std::chrono::nanoseconds used{};           // processor time
 };
@@ -76,11 +79,11 @@ class TrafficReader {
  public:
   using Done = std::function<void(Result<TrafficReading>)>;
 
-  /// `proved` must outlive the reader. `done` is called on the loop's thread after each read().
-  /// Errors: the event loop, no descriptor.
+  /// `proved` and `identities` must outlive the reader. `done` is called on the loop's thread after
+  /// each read(). Errors: the event loop, no descriptor.
   [[nodiscard]] static Result<std::unique_ptr<TrafficReader>> open(
       sd_event* loop, const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved,
-      Done done);
+      const handshake::IdentityBook& identities, Done done);
   TrafficReader(const TrafficReader&) = delete;
   TrafficReader& operator=(const TrafficReader&) = delete;
 
@@ -88,14 +91,18 @@ class TrafficReader {
   void read(TrafficRequest request);
 
  private:
-  TrafficReader(const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved, Done done)
-      : proved_(proved), done_(std::move(done)), numbers_(tree) {}
+  TrafficReader(const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved,
+                const handshake::IdentityBook& identities, Done done)
+      : proved_(proved), identities_(identities), done_(std::move(done)), numbers_(tree) {}
   void run(const std::stop_token& stop);
   [[nodiscard]] Result<TrafficReading> read_now(const TrafficRequest& request,
                                                 const std::stop_token& stop);
+  [[nodiscard]] std::optional<TrafficProof> proof_of(const policy::Direction& sends,
+                                                     handshake::PointId point) const;
   void take_result();
 
   const handshake::ProvedFlows& proved_;
+  const handshake::IdentityBook& identities_;
   Done done_;
   Fd ready_;  // eventfd
   event::Io readable_;

@@ -48,10 +48,10 @@ void write_address(const policy::Address& address, __be32* words) {
 /// (Linux 4.1). The libc's has neither, and linux/tcp.h conflicts with netinet/tcp.h.
 constexpr std::size_t kBytesAcked = 120;
 
-std::uint64_t read_bytes(const nlattr* info) {
+std::optional<std::uint64_t> read_bytes(const nlattr* info) {
   std::array<std::uint64_t, 2> counts{};
   if (mnl_attr_get_payload_len(info) < kBytesAcked + sizeof counts) {
-    return 0;
+    return std::nullopt;
   }
   std::memcpy(counts.data(), static_cast<const char*>(mnl_attr_get_payload(info)) + kBytesAcked,
               sizeof counts);

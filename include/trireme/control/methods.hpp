@@ -222,6 +222,8 @@ inline constexpr const char* rules = "rules";
 /// "bytes" is a lower bound: a connection that is open when counting begins counts from then on,
 /// and what one moves after the last reading before it ends is not counted. It is absent if no TCP
 /// connection of the pair was seen: the bytes of UDP and ICMP are not known.
+/// Of more than 1,000 addresses of one workload's connections, in either direction, others count as
+/// "@world", whatever networks they are in.
 /// All callers share an answer, built about once a second, so that one who asks each second gets a
 /// new one. "at": when flows were counted, "read": when connections and bytes were, which on large
 /// hosts is less often; in seconds of CLOCK_MONOTONIC, as "since". "complete": false if not all

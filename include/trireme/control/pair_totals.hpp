@@ -36,7 +36,7 @@ class PairTotals {
   };
   struct Totals {
     std::uint64_t connections = 0;       // open, at the last reading
-    std::optional<std::uint64_t> bytes;  // nullopt: no TCP connection was seen
+    std::optional<std::uint64_t> bytes;  // nullopt: those of no TCP connection were read
     std::uint64_t denied = 0;
     std::uint64_t audited = 0;
     std::uint64_t allowed = 0;  // samples, and flows that a rule logs
@@ -45,8 +45,8 @@ class PairTotals {
   /// The open connections of a pair.
   struct Open {
     std::uint64_t connections = 0;
-    std::uint64_t bytes = 0;  // since the reading before
-    std::string owner;        // whose share the pair uses: as owner_of()
+    std::optional<std::uint64_t> bytes = std::nullopt;  // since the reading before, if known
+    std::string owner;                                  // whose share it uses: as owner_of()
   };
   struct Pair {
     const Key* key = nullptr;

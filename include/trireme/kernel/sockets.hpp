@@ -31,8 +31,8 @@ struct InetSocket {
   std::uint64_t cgroup_id = 0;               // cgroup in which it was created; 0: unknown
   std::array<std::uint32_t, 2> cookie = {};  // unique id among sockets with the same endpoints
   /// TCP: bytes that the peer has acknowledged and that it has sent, without headers and repeats.
-  /// Only from connections_with_bytes(); 0 elsewhere.
-  std::uint64_t bytes = 0;
+  /// Only from connections_with_bytes().
+  std::optional<std::uint64_t> bytes = std::nullopt;
   [[nodiscard]] std::uint64_t whole_cookie() const {
     return std::uint64_t{cookie[1]} << 32U | cookie[0];
   }
