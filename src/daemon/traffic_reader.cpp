@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <ctime>
 #include <functional>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <string_view>
 #include <tuple>
@@ -20,6 +22,8 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::size_t kMostGone = 10'000;
+/// Processor time in which a reading lists sockets. What it leaves out is next time's.
+constexpr std::chrono::seconds kMostTime(5);
 /// After all events that change what is enforced.
 constexpr std::int64_t kReadingPriority = event::kNormal + 20;
 
@@ -46,10 +50,15 @@ std::vector<std::pair<std::string, std::uint64_t>> count_identities(
 
 }  // namespace
 
-void CgroupNumbers::use(const std::vector<TrafficRequest::Member>& members) {
+bool CgroupNumbers::is_known(std::uint64_t cgroup) const {
+  return cgroup == 0 || by_id_.contains(cgroup) || paths_.contains(cgroup) ||
+         gone_.contains(cgroup);
+}
+
+void CgroupNumbers::use(const std::vector<TrafficRequest::Member>& members,
+                        const std::unordered_set<std::uint64_t>& cgroups) {
   by_id_.clear();
   by_path_.clear();
-  has_read_tree_ = false;
   for (const TrafficRequest::Member& member : members) {
     for (const std::uint64_t id : member.cgroups) {
       by_id_.emplace(id, member.number);
@@ -58,21 +67,29 @@ void CgroupNumbers::use(const std::vector<TrafficRequest::Member>& members) {
       by_path_.emplace(member.path, member.number);
     }
   }
+  if (std::ranges::all_of(cgroups, [this](std::uint64_t id) { return is_known(id); })) {
+    return;
+  }
+  // A cgroup keeps its path as long as it exists, and no later one gets its id. The sockets were
+  // listed before, so a cgroup of theirs that is not in the tree now is gone.
+  paths_ = read_tree_();
+  if (gone_.size() >= kMostGone) {
+    gone_.clear();
+  }
+  std::ranges::copy_if(cgroups, std::inserter(gone_, gone_.end()),
+                       [this](std::uint64_t id) { return !is_known(id); });
 }
 
 std::optional<policy::Number> CgroupNumbers::find(std::uint64_t cgroup) {
-  if (cgroup == 0) {
-    return std::nullopt;
-  }
   if (const auto known = by_id_.find(cgroup); known != by_id_.end()) {
     return known->second;
   }
-  const std::string* found = path_of(cgroup);
-  if (found == nullptr) {
+  const auto found = paths_.find(cgroup);
+  if (cgroup == 0 || found == paths_.end()) {
     return std::nullopt;
   }
   policy::Number number = abi::kHost;
-  for (std::string path = *found; !path.empty(); path.resize(path.rfind('/'))) {
+  for (std::string path = found->second; !path.empty(); path.resize(path.rfind('/'))) {
     if (const auto above = by_path_.find(path); above != by_path_.end()) {
       number = above->second;
       break;
@@ -82,29 +99,28 @@ std::optional<policy::Number> CgroupNumbers::find(std::uint64_t cgroup) {
   return number;
 }
 
-/// A cgroup keeps its path as long as it exists, and no later one gets its id.
-const std::string* CgroupNumbers::path_of(std::uint64_t cgroup) {
-  auto found = paths_.find(cgroup);
-  if (found == paths_.end() && !has_read_tree_ && !gone_.contains(cgroup)) {
-    has_read_tree_ = true;
-    paths_.clear();
-    if (const auto top = tree_.id("/")) {
-      paths_.emplace(*top, "");
-    }
-    for (std::string& path : tree_.all()) {
-      if (const auto id = tree_.id(path)) {
-        paths_.emplace(*id, std::move(path));
-      }
-    }
-    found = paths_.find(cgroup);
-    if (found == paths_.end()) {
-      if (gone_.size() >= kMostGone) {
-        gone_.clear();
-      }
-      gone_.insert(cgroup);
+CgroupNumbers::Paths paths_of(const kernel::CgroupTree& tree) {
+  CgroupNumbers::Paths paths;
+  if (const auto top = tree.id("/")) {
+    paths.emplace(*top, "");
+  }
+  for (std::string& path : tree.all()) {
+    if (const auto id = tree.id(path)) {
+      paths.emplace(*id, std::move(path));
     }
   }
-  return found == paths_.end() ? nullptr : &found->second;
+  return paths;
+}
+
+std::vector<std::size_t> NetworkTurns::order(const std::vector<std::uint64_t>& networks) const {
+  std::vector<std::size_t> indices(networks.size());
+  std::iota(indices.begin(), indices.end(), std::size_t{0});
+  const auto others = indices.begin() + (indices.empty() ? 0 : 1);
+  std::rotate(others,
+              std::find_if(others, indices.end(),
+                           [&](std::size_t index) { return networks[index] >= next_; }),
+              indices.end());
+  return indices;
 }
 
 Result<std::unique_ptr<TrafficReader>> TrafficReader::open(
@@ -157,10 +173,55 @@ void TrafficReader::run(const std::stop_token& stop) {
 Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
                                                const std::stop_token& stop) {
   const std::chrono::nanoseconds began = thread_time();
+  const auto all_read = read_sockets(request, stop);
+  if (!all_read) {
+    return tl::unexpected(all_read.error());
+  }
   TrafficReading reading;
-  reading.complete = true;
+  reading.at = std::chrono::steady_clock::now();
   reading.identities = count_identities(request.members);
-  numbers_.use(request.members);
+  const bool all_counted = count(request, reading);
+  reading.complete = *all_read && all_counted;
+  reading.used = thread_time() - began;
+  return reading;
+}
+
+/// Lists the sockets of as many network namespaces as time allows; of the others, those of an
+/// earlier reading stay. Returns false if some were not read now. Errors: the daemon's own cannot
+/// be read.
+Result<bool> TrafficReader::read_sockets(const TrafficRequest& request,
+                                         const std::stop_token& stop) {
+  const std::chrono::nanoseconds end = thread_time() + kMostTime;
+  std::vector<std::uint64_t> inodes;
+  for (const TrafficRequest::Network& each : request.networks) {
+    inodes.push_back(inode_of(each.network));
+  }
+  std::erase_if(sockets_, [exist = std::set(inodes.begin(), inodes.end())](const auto& each) {
+    return !exist.contains(each.first);
+  });
+  bool all_read = true;
+  for (const std::size_t index : turns_.order(inodes)) {
+    const auto& network = request.networks[index].network;
+    if (network != nullptr && (stop.stop_requested() || thread_time() >= end)) {
+      turns_.end_before(inodes[index]);
+      return false;
+    }
+    auto found = connections_in(network);
+    if (found) {
+      sockets_.insert_or_assign(inodes[index], std::move(*found));
+    } else if (network == nullptr) {
+      return tl::unexpected(found.error());
+    } else {
+      sockets_.erase(inodes[index]);  // its container may be ending
+      all_read = false;
+    }
+  }
+  turns_.end_before(std::nullopt);
+  return all_read;
+}
+
+/// Returns false if there were too many connections.
+bool TrafficReader::count(const TrafficRequest& request, TrafficReading& reading) {
   std::unordered_map<std::uint64_t, policy::Number> whole;
   for (const TrafficRequest::Member& member : request.members) {
     if (member.path.empty() && member.network != 0) {
@@ -171,41 +232,29 @@ Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
   for (const TrafficRequest::Network& each : request.networks) {
     points.emplace(inode_of(each.network), each.point);
   }
-  const auto proved_by = [&](const policy::LiveSocket& socket) {
-    const auto point = points.find(socket.network);
-    return point == points.end() ? std::nullopt : proof_of(socket.sends, point->second);
-  };
-  TrafficCounter counter(
-      baseline_, [this](std::uint64_t cgroup) { return numbers_.find(cgroup); }, proved_by);
+  std::unordered_set<std::uint64_t> cgroups;
   std::set<std::uint64_t> networks;
-  for (const TrafficRequest::Network& each : request.networks) {
-    networks.insert(inode_of(each.network));
+  for (const auto& [inode, found] : sockets_) {
+    networks.insert(inode);
+    for (const kernel::InetSocket& socket : found.tcp) {
+      cgroups.insert(socket.cgroup_id);
+    }
   }
+  numbers_.use(request.members, cgroups);
+  TrafficCounter counter(
+      baseline_, [this](std::uint64_t cgroup) { return numbers_.find(cgroup); },
+      [&](const policy::LiveSocket& socket) {
+        const auto point = points.find(socket.network);
+        return point == points.end() ? std::nullopt : proof_of(socket.sends, point->second);
+      });
   baseline_.begin(networks);
-  const ReadingTime budget;
-  for (const TrafficRequest::Network& each : request.networks) {
-    if (stop.stop_requested() || (budget.is_over() && each.network != nullptr)) {
-      reading.complete = false;
-      break;
-    }
-    auto sockets = connections_in(each.network);
-    if (!sockets && each.network == nullptr) {
-      return tl::unexpected(sockets.error());
-    }
-    if (!sockets) {
-      reading.complete = false;  // its container may be ending
-      continue;
-    }
-    const std::uint64_t network = inode_of(each.network);
-    const auto owner = whole.find(network);
-    counter.add(network, sockets->tcp, std::move(sockets->addresses),
+  for (const auto& [inode, found] : sockets_) {
+    const auto owner = whole.find(inode);
+    counter.add(inode, found.tcp, found.addresses,
                 owner == whole.end() ? std::nullopt : std::optional(owner->second));
   }
-  reading.at = std::chrono::steady_clock::now();
   reading.groups = counter.groups();
-  reading.complete = reading.complete && counter.is_complete();
-  reading.used = thread_time() - began;
-  return reading;
+  return counter.is_complete();
 }
 
 /// What the other end of a connection has proved, whose socket sends like this.

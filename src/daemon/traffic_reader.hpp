@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "sockets_here.hpp"
 #include "traffic_count.hpp"
 #include "trireme/base/event.hpp"
 #include "trireme/handshake/identities.hpp"
@@ -50,29 +51,47 @@ struct TrafficReading {
   /// equal ones the shorter.
   std::vector<std::pair<std::string, std::uint64_t>> identities;
   bool complete = false;
-  std::chrono::steady_clock::time_point at;  // when the sockets were read
+  std::chrono::steady_clock::time_point at;  // when the last of the sockets were read
   std::chrono::nanoseconds used{};           // processor time
 };
 
 /// Which workload the sockets of a cgroup belong to: that of the next cgroup above that is one's.
-/// Reads the tree of cgroups only when a socket's cgroup is not known.
 class CgroupNumbers {
  public:
-  explicit CgroupNumbers(kernel::CgroupTree tree) : tree_(std::move(tree)) {}
-  /// The workloads from now on.
-  void use(const std::vector<TrafficRequest::Member>& members);
+  /// The paths of all cgroups, by id.
+  using Paths = std::unordered_map<std::uint64_t, std::string>;
+  explicit CgroupNumbers(std::function<Paths()> read_tree) : read_tree_(std::move(read_tree)) {}
+  /// The workloads from now on, and the cgroups of all sockets that were listed. Reads the tree of
+  /// cgroups only if one of these is not known, at most once.
+  void use(const std::vector<TrafficRequest::Member>& members,
+           const std::unordered_set<std::uint64_t>& cgroups);
   /// kHost if the cgroup is no workload's; nullopt if it is gone, or 0.
   [[nodiscard]] std::optional<policy::Number> find(std::uint64_t cgroup);
 
  private:
-  [[nodiscard]] const std::string* path_of(std::uint64_t cgroup);
+  [[nodiscard]] bool is_known(std::uint64_t cgroup) const;
 
-  kernel::CgroupTree tree_;
+  std::function<Paths()> read_tree_;
   std::unordered_map<std::uint64_t, policy::Number> by_id_;
   std::unordered_map<std::string, policy::Number> by_path_;
-  std::unordered_map<std::uint64_t, std::string> paths_;
+  Paths paths_;
   std::unordered_set<std::uint64_t> gone_;  // not found when the tree was read
-  bool has_read_tree_ = false;              // since use()
+};
+
+/// Paths of all cgroups of the tree.
+[[nodiscard]] CgroupNumbers::Paths paths_of(const kernel::CgroupTree& tree);
+
+/// The order in which a reading goes through network namespaces, if it cannot read all of them: the
+/// daemon's own is first, and the others from where the last reading ended.
+class NetworkTurns {
+ public:
+  /// Indices of `networks`, whose first is the daemon's own; inode numbers, ascending after it.
+  [[nodiscard]] std::vector<std::size_t> order(const std::vector<std::uint64_t>& networks) const;
+  /// The reading has ended before this one. Nullopt: it has read all of them.
+  void end_before(std::optional<std::uint64_t> network) { next_ = network.value_or(0); }
+
+ private:
+  std::uint64_t next_ = 0;
 };
 
 class TrafficReader {
@@ -93,10 +112,16 @@ class TrafficReader {
  private:
   TrafficReader(const kernel::CgroupTree& tree, const handshake::ProvedFlows& proved,
                 const handshake::IdentityBook& identities, Done done)
-      : proved_(proved), identities_(identities), done_(std::move(done)), numbers_(tree) {}
+      : proved_(proved),
+        identities_(identities),
+        done_(std::move(done)),
+        numbers_([tree] { return paths_of(tree); }) {}
   void run(const std::stop_token& stop);
   [[nodiscard]] Result<TrafficReading> read_now(const TrafficRequest& request,
                                                 const std::stop_token& stop);
+  [[nodiscard]] Result<bool> read_sockets(const TrafficRequest& request,
+                                          const std::stop_token& stop);
+  [[nodiscard]] bool count(const TrafficRequest& request, TrafficReading& reading);
   [[nodiscard]] std::optional<TrafficProof> proof_of(const policy::Direction& sends,
                                                      handshake::PointId point) const;
   void take_result();
@@ -113,6 +138,8 @@ class TrafficReader {
   std::optional<Result<TrafficReading>> result_;
 
   // Of the thread alone.
+  NetworkTurns turns_;
+  std::map<std::uint64_t, SocketsHere> sockets_;  // as last read, by network namespace
   CgroupNumbers numbers_;
   TrafficBaseline baseline_;
 
