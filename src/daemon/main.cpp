@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // triremed: parses the options, then checks the configuration or runs the daemon.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <string_view>
 
 #include "daemon.hpp"
 #include "first_start.hpp"
 #include "log.hpp"
+#include "socket_lister.hpp"
 #include "trireme/base/printable.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/policy/expiry.hpp"
@@ -117,6 +121,10 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    // The daemon starts itself so: see socket_lister.hpp.
+    if (argc == 2 && std::string_view(argv[1]) == trireme::daemon::kListSocketsOption) {
+      return trireme::daemon::list_sockets_for(STDIN_FILENO);
+    }
     return trireme::daemon::run(argc, argv);
   } catch (const std::exception& exception) {
     std::fprintf(stderr, "triremed: %s\n", trireme::printable_lines(exception.what()).c_str());

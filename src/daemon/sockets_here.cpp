@@ -43,16 +43,26 @@ Result<SocketsHere> sockets_here() {
                      .ephemeral = ephemeral_ports(read_file(kPortRange).value_or(""))};
 }
 
-Result<SocketsHere> connections_here() {
-  auto table = kernel::SocketTable::open();
-  auto tcp = table ? table->connections_with_bytes() : tl::unexpected(table.error());
-  auto addresses = tcp ? addresses_here() : tl::unexpected(tcp.error());
+Result<SocketsHere> only_addresses_here() {
+  auto addresses = addresses_here();
   if (!addresses) {
     return tl::unexpected(addresses.error());
   }
   SocketsHere found;
-  found.tcp = std::move(*tcp);
   found.addresses = std::move(*addresses);
+  return found;
+}
+
+Result<SocketsHere> connections_here() {
+  auto table = kernel::SocketTable::open();
+  auto tcp = table ? table->connections_and_listeners() : tl::unexpected(table.error());
+  if (!tcp) {
+    return tl::unexpected(tcp.error());
+  }
+  auto found = only_addresses_here();
+  if (found) {
+    found->tcp = std::move(*tcp);
+  }
   return found;
 }
 
@@ -89,6 +99,10 @@ Result<SocketsHere> sockets_in(const std::shared_ptr<const kernel::Netns>& netwo
 
 Result<SocketsHere> connections_in(const std::shared_ptr<const kernel::Netns>& network) {
   return read_in(network, connections_here);
+}
+
+Result<SocketsHere> addresses_in(const std::shared_ptr<const kernel::Netns>& network) {
+  return read_in(network, only_addresses_here);
 }
 
 std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network) {

@@ -49,9 +49,12 @@ class ReadingTime {
 /// Null: the calling thread's network namespace. Errors: it cannot be entered; netlink fails.
 [[nodiscard]] Result<SocketsHere> sockets_in(const std::shared_ptr<const kernel::Netns>& network);
 
-/// TCP alone, with kernel::InetSocket::bytes: `udp` and `ephemeral` are left as they are.
+/// TCP alone: `udp` and `ephemeral` are left as they are.
 [[nodiscard]] Result<SocketsHere> connections_in(
     const std::shared_ptr<const kernel::Netns>& network);
+
+/// The addresses alone.
+[[nodiscard]] Result<SocketsHere> addresses_in(const std::shared_ptr<const kernel::Netns>& network);
 
 /// The inode number; 0 for null, the daemon's own.
 [[nodiscard]] std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network);

@@ -22,6 +22,8 @@ constexpr std::chrono::milliseconds kAnswerFresh(950);
 constexpr int kPause = 20;
 /// After all events that change what is enforced.
 constexpr std::int64_t kTrafficPriority = event::kNormal + 20;
+/// Callers that wait for an answer, those included who have hung up.
+constexpr std::size_t kMostWaiting = 1'000;
 /// Work of one turn of the loop.
 constexpr std::size_t kWorkloadsOfTurn = 1'000;
 constexpr std::chrono::milliseconds kTurn(2);
@@ -112,6 +114,13 @@ void Traffic::answer(const control::Reply& reply) {
   const bool is_idle = phase_ == Phase::idle;
   if (is_idle && answer_ != nullptr && now - asked_ < kAnswerFresh) {
     reply.result_line(answer_);
+    return;
+  }
+  if (waiting_.size() >= kMostWaiting) {
+    std::erase_if(waiting_, [](const control::Reply& each) { return !each.open(); });
+  }
+  if (waiting_.size() >= kMostWaiting) {
+    reply.error({"too many callers wait for this answer", "try again"});
     return;
   }
   waiting_.push_back(reply);

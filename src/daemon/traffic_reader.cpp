@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "traffic_reader.hpp"
 
+#include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 
 #include "sockets_here.hpp"
 #include "trireme/control/pair_totals.hpp"
+#include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -172,7 +174,7 @@ void TrafficReader::run(const std::stop_token& stop) {
 
 Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
                                                const std::stop_token& stop) {
-  const std::chrono::nanoseconds began = thread_time();
+  const std::chrono::nanoseconds began = thread_time() + lister_.used();
   const auto all_read = read_sockets(request, stop);
   if (!all_read) {
     return tl::unexpected(all_read.error());
@@ -182,7 +184,7 @@ Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
   reading.identities = count_identities(request.members);
   const bool all_counted = count(request, reading);
   reading.complete = *all_read && all_counted;
-  reading.used = thread_time() - began;
+  reading.used = thread_time() + lister_.used() - began;
   return reading;
 }
 
@@ -191,7 +193,10 @@ Result<TrafficReading> TrafficReader::read_now(const TrafficRequest& request,
 /// be read.
 Result<bool> TrafficReader::read_sockets(const TrafficRequest& request,
                                          const std::stop_token& stop) {
-  const std::chrono::nanoseconds end = thread_time() + kMostTime;
+  const std::chrono::nanoseconds end = thread_time() + lister_.used() + kMostTime;
+  const auto kernel = kernel::running_version();
+  const bool has_bytes = kernel && SocketLister::is_safe(*kernel);
+  wants_bytes_ = has_bytes;
   std::vector<std::uint64_t> inodes;
   for (const TrafficRequest::Network& each : request.networks) {
     inodes.push_back(inode_of(each.network));
@@ -202,11 +207,11 @@ Result<bool> TrafficReader::read_sockets(const TrafficRequest& request,
   bool all_read = true;
   for (const std::size_t index : turns_.order(inodes)) {
     const auto& network = request.networks[index].network;
-    if (network != nullptr && (stop.stop_requested() || thread_time() >= end)) {
+    if (network != nullptr && (stop.stop_requested() || thread_time() + lister_.used() >= end)) {
       turns_.end_before(inodes[index]);
       return false;
     }
-    auto found = connections_in(network);
+    auto found = read_network(network, stop);
     if (found) {
       sockets_.insert_or_assign(inodes[index], std::move(*found));
     } else if (network == nullptr) {
@@ -217,7 +222,30 @@ Result<bool> TrafficReader::read_sockets(const TrafficRequest& request,
     }
   }
   turns_.end_before(std::nullopt);
-  return all_read;
+  return all_read && wants_bytes_ == has_bytes;
+}
+
+/// With bytes if possible. If the process that lists them does not answer, none are read in this
+/// reading: at the next one it may have ended, and another is started.
+Result<SocketsHere> TrafficReader::read_network(const std::shared_ptr<const kernel::Netns>& network,
+                                                const std::stop_token& stop) {
+  if (!wants_bytes_) {
+    return connections_in(network);
+  }
+  auto tcp = lister_.list(network, stop);
+  if (!tcp) {
+    if (!lister_.answers() && !std::exchange(has_warned_, true) && !stop.stop_requested()) {
+      spdlog::warn("the bytes of connections are not counted: {}", tcp.error().text());
+    }
+    wants_bytes_ = lister_.answers();
+    return connections_in(network);
+  }
+  has_warned_ = false;
+  auto found = addresses_in(network);
+  if (found) {
+    found->tcp = std::move(*tcp);
+  }
+  return found;
 }
 
 /// Returns false if there were too many connections.

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "socket_lister.hpp"
 #include "sockets_here.hpp"
 #include "traffic_count.hpp"
 #include "trireme/base/event.hpp"
@@ -121,6 +122,8 @@ class TrafficReader {
                                                 const std::stop_token& stop);
   [[nodiscard]] Result<bool> read_sockets(const TrafficRequest& request,
                                           const std::stop_token& stop);
+  [[nodiscard]] Result<SocketsHere> read_network(
+      const std::shared_ptr<const kernel::Netns>& network, const std::stop_token& stop);
   [[nodiscard]] bool count(const TrafficRequest& request, TrafficReading& reading);
   [[nodiscard]] std::optional<TrafficProof> proof_of(const policy::Direction& sends,
                                                      handshake::PointId point) const;
@@ -138,6 +141,9 @@ class TrafficReader {
   std::optional<Result<TrafficReading>> result_;
 
   // Of the thread alone.
+  SocketLister lister_;
+  bool wants_bytes_ = false;  // in this reading
+  bool has_warned_ = false;   // that it does not answer, since it last did
   NetworkTurns turns_;
   std::map<std::uint64_t, SocketsHere> sockets_;  // as last read, by network namespace
   CgroupNumbers numbers_;

@@ -32,8 +32,9 @@ Status attempt(NftSocket& socket, QueueMechanism mechanism) {
   return attempt(socket, rule);
 }
 
-/// Parses "5.10.0-46-amd64" to (5, 10).
-std::pair<int, int> version(std::string_view release) {
+}  // namespace
+
+std::pair<int, int> release_version(std::string_view release) {
   std::pair<int, int> result;
   const char* end = release.data() + release.size();
   const auto major = std::from_chars(release.data(), end, result.first);
@@ -43,7 +44,13 @@ std::pair<int, int> version(std::string_view release) {
   return result;
 }
 
-}  // namespace
+Result<std::pair<int, int>> running_version() {
+  utsname kernel{};
+  if (::uname(&kernel) != 0) {
+    return fail_errno("cannot read the version of the kernel");
+  }
+  return release_version(kernel.release);
+}
 
 const char* text(QueueMechanism mechanism) {
   return mechanism == QueueMechanism::native ? "nf_tables queue" : "xtables NFQUEUE target";
@@ -74,7 +81,7 @@ Status probe_queue_priority() {
   if (::uname(&kernel) != 0) {
     return fail_errno("cannot read the version of the kernel");
   }
-  return version(kernel.release) >= kFirst
+  return release_version(kernel.release) >= kFirst
              ? Status{}
              : Status(
                    fail("Linux 5.18 or later is required; this is " + std::string(kernel.release)));

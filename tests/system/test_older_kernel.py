@@ -2,10 +2,11 @@
 """Kernels that are too old, for everything or for one feature: the start reports what is not
 available."""
 
+import json
 import unittest
 
-from tests.system import undo, vm
-from tests.system.host import LONG, ROOT, Host
+from tests.system import undo, vm, waiting
+from tests.system.host import LONG, ROOT, TRIRECTL, Host
 
 
 class TooOld(unittest.TestCase):
@@ -35,6 +36,21 @@ class TooOldForTokens(unittest.TestCase):
             port = db.serve(kind, "127.0.0.1")
             self.assertEqual(web.exchange(kind, "127.0.0.1", port), "ok")
             self.assertNotEqual(other.exchange(kind, "127.0.0.1", port), "ok")
+        self.without_bytes(host, web, db)
+
+    def without_bytes(self, host, web, db):
+        """Before Linux 6.9, reading the bytes of a connection can block the daemon."""
+        port = db.serve("tcp", "127.0.0.1")
+        self.assertEqual(web.open("c", "tcp", "127.0.0.1"), "ok")
+        self.assertEqual(web.connect("c", "127.0.0.1", port), "ok")
+
+        def open_pair():
+            answer = json.loads(host.must([TRIRECTL, "top", "--json"]))
+            pairs = {(pair["from"], pair["to"]): pair for pair in answer["pairs"]}
+            pair = pairs.get(("app=web", "app=db"), {})
+            return answer["complete"] and pair.get("connections") == 1 and pair
+
+        self.assertNotIn("bytes", waiting.until(open_pair, "the connection", 20, 0.2))
 
 
 if __name__ == "__main__":

@@ -221,19 +221,20 @@ inline constexpr const char* rules = "rules";
 /// connections were seen open.
 /// "bytes" is a lower bound: a connection that is open when counting begins counts from then on,
 /// and what one moves after the last reading before it ends is not counted. It is absent if no TCP
-/// connection of the pair was seen: the bytes of UDP and ICMP are not known.
+/// connection of the pair was seen, because the bytes of UDP and ICMP are not known, and before
+/// Linux 6.9, where reading them can block the daemon.
 /// Of more than 1,000 addresses of one workload's connections, in either direction, others count as
 /// "@world", whatever networks they are in.
 /// All callers share an answer, built about once a second, so that one who asks each second gets a
 /// new one. "at": when flows were counted, "read": when connections and bytes were, which on large
 /// hosts is less often; in seconds of CLOCK_MONOTONIC, as "since". "complete": false if not all
-/// connections were read. An error if they could not be read since the daemon started.
-/// An answer has at most 1,000 identities, those with the most workloads, and 1,000 pairs, those
-/// that changed last: a flow, bytes, or another number of connections. "left_out": how many more
-/// there are, with pairs that have open connections and are not counted, because those that are
-/// known take all places. "forgotten": pairs that made room for others; their numbers begin at 0
-/// again. One owner, a workload or a remote host whose connections these are, has an eighth of the
-/// places. Root only.
+/// connections were read, or their bytes could not be read this time. The answer is an error as
+/// long as no reading has succeeded. An answer has at most 1,000 identities, those with the most
+/// workloads, and 1,000 pairs, those that changed last: a flow, bytes, or another number of
+/// connections. "left_out": how many more there are, with pairs that have open connections and are
+/// not counted, because those that are known take all places. "forgotten": pairs that made room for
+/// others; their numbers begin at 0 again. One owner, a workload or a remote host whose connections
+/// these are, has an eighth of the places. Root only.
 inline constexpr const char* traffic = "traffic";
 
 /// params {} -> {"candidates": [{"kind": "unit|container|compose", "name": "shop.service",

@@ -26,6 +26,8 @@ class Netns {
 
   /// The inode number on nsfs: unique among existing namespaces; reused after this one is gone.
   [[nodiscard]] std::uint64_t inode() const { return inode_; }
+  /// For setns(2) in another process. Stays this object's.
+  [[nodiscard]] int fd() const { return fd_.get(); }
   /// Calls `function` with this thread in the namespace (setns(2), CAP_SYS_ADMIN) and returns to
   /// the thread's own. Sockets that `function` opens stay in the namespace. Errors: cannot enter.
   /// Aborts the process if it cannot return: code must not continue in the wrong namespace.

@@ -3,9 +3,17 @@
 // all.
 #pragma once
 
+#include <string_view>
+#include <utility>
+
 #include "trireme/base/result.hpp"
 
 namespace trireme::kernel {
+
+/// The first two numbers of a kernel's version: (6, 1) of "6.1.0-18-amd64". (0, 0) if it has none.
+[[nodiscard]] std::pair<int, int> release_version(std::string_view release);
+/// The same of the running kernel. Errors: uname(2) fails.
+[[nodiscard]] Result<std::pair<int, int>> running_version();
 
 /// Checks that rules can match the cgroup of a packet's socket, with a table that the same
 /// transaction removes. Errors: a kernel before Linux 5.13 or without CONFIG_NFT_SOCKET; no

@@ -65,8 +65,10 @@ class SocketTable {
   /// connections() without those that wait for the server's answer, and the TCP sockets that
   /// listen.
   [[nodiscard]] Result<std::vector<InetSocket>> connections_and_listeners();
-  /// connections_and_listeners(), with InetSocket::bytes (INET_DIAG_INFO). The kernel locks each
-  /// socket for a moment to read them.
+  /// connections_and_listeners(), with InetSocket::bytes (INET_DIAG_INFO). The kernel waits for the
+  /// lock of each socket, which a process can hold as long as it likes, and the caller cannot be
+  /// killed meanwhile; before Linux 6.9 all other users of sock_diag wait too. For a process that
+  /// does nothing else.
   [[nodiscard]] Result<std::vector<InetSocket>> connections_with_bytes();
   /// All UDP sockets.
   [[nodiscard]] Result<std::vector<InetSocket>> datagram_sockets();
