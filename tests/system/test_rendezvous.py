@@ -242,25 +242,51 @@ class Rendezvous(LabCase):
         self.server("--net=host -l app=web")
         self.assert_by_labels(self.gateway(), clients=("",))
 
+    def translate(self, server, masked=""):
+        """Connections to 198.51.100.9, port 7060, lead to the server."""
+        if "198.51.100.9" not in self.lab.must("ip -4 addr show dev lo"):
+            self.lab.must("ip addr add 198.51.100.9/32 dev lo")
+            self.addCleanup(self.lab.must, "ip addr del 198.51.100.9/32 dev lo")
+            self.addCleanup(self.lab.sh, "nft delete table ip published")
+        turned = f"ip daddr 198.51.100.9 meta l4proto {{ tcp, udp }} th dport 7060 dnat to {server}"
+        rules = (
+            "table ip published {\n"
+            f"chain arrives {{ type nat hook prerouting priority -100; {turned}; }}\n"
+            f"chain begins {{ type nat hook output priority -100; {turned}; }}\n"
+            f"chain leaves {{ type nat hook postrouting priority 100; {masked}; }}\n}}\n"
+        )
+        self.lab.sh("nft delete table ip published")
+        self.lab.write("/opt/try/nat.nft", rules)
+        self.lab.must("nft -f /opt/try/nat.nft")
+
+    def test_a_connection_that_is_translated_counts_once(self):
+        """Both its ends have a socket here, with other addresses. The packaged unit may start the
+        process that reads the bytes."""
+        server = self.lab.must("docker run -d -l app=web busybox nc -ll -p 7051 -e cat")
+        self.lab.await_state(server, "enforced")
+        self.translate(f"{self.address(server)}:7051")
+
+        def counted():
+            answer = json.loads(self.lab.must("trirectl top --json"))
+            return [pair for pair in answer["pairs"] if pair["connections"]]
+
+        for options in ("", "--net=host"):
+            keep = "until nc 198.51.100.9 7060 -e sleep 600; do sleep 0.2; done"
+            client = self.lab.must(f"docker run -d {options} -l app=web busybox sh -c '{keep}'")
+            (pair,) = waiting.until(counted, "the connection", 30, 0.3)
+            self.assertEqual(
+                (pair["from"], pair["to"], pair["connections"]), ("app=web", "app=web", 1), options
+            )
+            self.assertIn("bytes", pair)
+            self.lab.must(f"docker rm -f {client}")
+            waiting.until(lambda: not counted(), "its end", 30, 0.3)
+
     def test_what_this_host_translates(self):
         """As with a published port without a proxy: the host translates both the destination and
         the source."""
         address = self.address(self.server("-l app=web"))
-        self.lab.must("ip addr add 198.51.100.9/32 dev lo")
-        self.addCleanup(self.lab.must, "ip addr del 198.51.100.9/32 dev lo")
-        self.addCleanup(self.lab.sh, "nft delete table ip published")
-        turned = "ip daddr 198.51.100.9 meta l4proto { tcp, udp } th dport 7060 dnat to "
-        turned += f"{address}:{PORT}"
         for masked in ("", "oif docker0 masquerade"):
-            rules = (
-                "table ip published {\n"
-                f"chain arrives {{ type nat hook prerouting priority -100; {turned}; }}\n"
-                f"chain begins {{ type nat hook output priority -100; {turned}; }}\n"
-                f"chain leaves {{ type nat hook postrouting priority 100; {masked}; }}\n}}\n"
-            )
-            self.lab.sh("nft delete table ip published")
-            self.lab.write("/opt/try/nat.nft", rules)
-            self.lab.must("nft -f /opt/try/nat.nft")
+            self.translate(f"{address}:{PORT}", masked)
             self.assert_by_labels("198.51.100.9", 7060, clients=("",))
             # Behind NAT on OUTPUT, an answer is not matched to the connected UDP socket.
             self.assert_by_labels("198.51.100.9", 7060, ("--net=host",), ("tcp",))
