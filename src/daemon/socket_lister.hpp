@@ -32,7 +32,7 @@ class SocketLister {
  public:
   struct Settings {
     std::string program = "/proc/self/exe";  // is run with kListSocketsOption
-    std::chrono::milliseconds patience{3'000};
+    std::chrono::milliseconds patience{2'500};
   };
   SocketLister() : SocketLister(Settings()) {}
   explicit SocketLister(Settings settings) : settings_(std::move(settings)) {}

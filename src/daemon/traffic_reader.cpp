@@ -24,8 +24,9 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::size_t kMostGone = 10'000;
-/// Processor time in which a reading lists sockets. What it leaves out is next time's.
-constexpr std::chrono::seconds kMostTime(5);
+/// Processor time in which a reading lists sockets. What it leaves out is next time's. Together
+/// with a process that hangs (SocketLister::Settings) less than the 5 s that trirectl top waits.
+constexpr std::chrono::seconds kMostTime(2);
 /// After all events that change what is enforced.
 constexpr std::int64_t kReadingPriority = event::kNormal + 20;
 
