@@ -15,9 +15,11 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
+#include "map_pace.hpp"
 #include "page_data.hpp"
 #include "trireme/base/fd.hpp"
 #include "trireme/base/printable.hpp"
@@ -36,10 +38,6 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 
 constexpr std::size_t kMostKinds = 500;  // of denials in the list
-constexpr auto kEvery = 1s;              // between two maps, at least
-/// The map takes at most this part of the time, for the daemon and trirectl together: on a host
-/// with thousands of workloads it is made less often.
-constexpr int kShare = 20;
 constexpr auto kRetry = 1s;
 
 /// Who may connect: root, the user who runs this, and the one who has logged in and then became
@@ -119,20 +117,19 @@ void follow_denials(const Globals& globals, UiLive& live, int end) {
 
 /// Keeps the map up to date while a page is open.
 void follow_map(const Globals& globals, UiLive& live, NewestPolicy& policy) {
-  UiLive::Clock::duration took{};
-  while (live.wait_for_reader(30s)) {
-    if (live.is_watched()) {
-      const auto began = UiLive::Clock::now();
-      auto drawn = drawn_policy(globals);
-      if (drawn) {
-        const auto shared = std::make_shared<const DrawnPolicy>(std::move(*drawn));
-        policy.set(shared);
-        live.set_map(page_map(*shared));
-      }
-      live.set_problem("map", drawn ? "" : drawn.error().text());
+  MapPace pace;
+  while (live.wait_for_reader()) {
+    const auto began = UiLive::Clock::now();
+    auto drawn = drawn_policy(globals);
+    std::optional<MapPace::Duration> took;
+    if (drawn) {
+      const auto shared = std::make_shared<const DrawnPolicy>(std::move(*drawn));
+      policy.set(shared);
+      live.set_map(page_map(*shared));
       took = UiLive::Clock::now() - began;
     }
-    live.pause(std::max<UiLive::Clock::duration>(kEvery, took * kShare));
+    live.set_problem("map", drawn ? "" : drawn.error().text());
+    live.pause(pace.after(took));
   }
 }
 

@@ -42,12 +42,12 @@ void UiLive::set_problem(const std::string& source, const std::string& problem) 
 
 json UiLive::changes(std::uint64_t since, Clock::duration longest) {
   std::unique_lock lock(mutex_);
-  last_asked_ = Clock::now();
+  asked_at_ = Clock::now();
   ++readers_;
   asked_.notify_all();
   changed_.wait_for(lock, longest, [&] { return stopped_ || change_ > since; });
   --readers_;
-  last_asked_ = Clock::now();
+  asked_at_ = Clock::now();
   json answer = {{"change", change_}};
   std::string problem;
   for (const auto& [source, text] : problems_) {
@@ -71,14 +71,19 @@ std::optional<json> UiLive::flow(std::uint64_t denial) const {
   return found == nullptr ? std::nullopt : std::optional(*found);
 }
 
-bool UiLive::is_watched() const {
-  const std::lock_guard lock(mutex_);
-  return readers_ > 0 || Clock::now() - last_asked_ < kWatched;
+/// A request that was answered at once counts too: its page asks again soon.
+bool UiLive::has_reader() const {
+  return readers_ > 0 || (asked_at_ && Clock::now() - *asked_at_ < kWatched);
 }
 
-bool UiLive::wait_for_reader(Clock::duration longest) {
+bool UiLive::is_watched() const {
+  const std::lock_guard lock(mutex_);
+  return has_reader();
+}
+
+bool UiLive::wait_for_reader() {
   std::unique_lock lock(mutex_);
-  asked_.wait_for(lock, longest, [this] { return stopped_ || readers_ > 0; });
+  asked_.wait(lock, [this] { return stopped_ || has_reader(); });
   return !stopped_;
 }
 

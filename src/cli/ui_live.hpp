@@ -40,8 +40,8 @@ class UiLive {
   /// Whether a page has asked for changes in the last seconds: the daemon need not be asked for
   /// what nobody looks at.
   [[nodiscard]] bool is_watched() const;
-  /// Waits until a page asks, stop() is called or the time is over. Returns false after stop().
-  bool wait_for_reader(Clock::duration longest);
+  /// Waits until is_watched() or stop(). Returns false after stop().
+  bool wait_for_reader();
   /// Waits for this time, or until stop().
   void pause(Clock::duration time);
   /// Ends all waits.
@@ -49,6 +49,8 @@ class UiLive {
   [[nodiscard]] bool stopped() const;
 
  private:
+  [[nodiscard]] bool has_reader() const;  // with `mutex_` locked
+
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::condition_variable asked_;
@@ -59,8 +61,8 @@ class UiLive {
   std::uint64_t change_ = 0;
   std::uint64_t map_change_ = 0;
   std::uint64_t denial_change_ = 0;
-  std::size_t readers_ = 0;  // that wait
-  Clock::time_point last_asked_ = Clock::now();
+  std::size_t readers_ = 0;                    // that wait
+  std::optional<Clock::time_point> asked_at_;  // nullopt: never
   bool stopped_ = false;
 };
 

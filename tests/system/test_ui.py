@@ -368,6 +368,18 @@ class Ui(HostCase):
             "document.getElementById('problem').textContent === ''", "it goes on", seconds=20
         )
 
+    def test_a_daemon_that_hangs(self):
+        """The time that a stopped daemon takes is no reason to ask it less often."""
+        self.opened()
+        self.host.daemon.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            waiting.until(lambda: time.monotonic() > stopped + 8, "eight seconds in silence", 10)
+        finally:
+            self.host.daemon.send_signal(signal.SIGCONT)
+        self.host.labelled("app=late")
+        self.browser.until(f"{SHOWN}.includes('app=late')", "the new workload", seconds=20)
+
     def test_keyboard_only(self):
         self.served("app=db", 7303)
         self.host.labelled("app=web")

@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "map_pace.hpp"
 #include "ui_access.hpp"
 #include "ui_live.hpp"
 #include "ui_routes.hpp"
@@ -205,7 +206,32 @@ TEST_F(UiTest, AWaitEndsWithAStop) {
   const json after = live_.changes(99, 60s);
   later.join();
   EXPECT_FALSE(after.contains("denials"));
-  EXPECT_FALSE(live_.wait_for_reader(60s));
+  EXPECT_FALSE(live_.wait_for_reader());
+}
+
+/// Denials that come all the time: every request is answered at once, and none is seen waiting.
+TEST_F(UiTest, AReaderThatWasAnsweredAtOnceIsAReader) {
+  EXPECT_FALSE(live_.is_watched());
+  live_.add_denial({{"verdict", "deny"}});
+  EXPECT_TRUE(live_.changes(0, 60s).contains("denials"));
+  EXPECT_TRUE(live_.is_watched());
+  EXPECT_TRUE(live_.wait_for_reader()) << "waits for ever otherwise";
+}
+
+TEST(MapPace, RestsAsLongAsMapsAreExpensive) {
+  MapPace pace;
+  EXPECT_EQ(pace.after(1ms), 1s);
+  EXPECT_EQ(pace.after(200ms), 1s) << "one that was slow can have another cause than its cost";
+  EXPECT_EQ(pace.after(200ms), 4s);
+  EXPECT_EQ(pace.after(30s), 4s);
+  EXPECT_EQ(pace.after(30s), 60s);
+}
+
+TEST(MapPace, AFailedCallCostsNothing) {
+  MapPace pace;
+  EXPECT_EQ(pace.after(std::nullopt), 1s);
+  EXPECT_EQ(pace.after(100ms), 2s);
+  EXPECT_EQ(pace.after(std::nullopt), 1s);
 }
 
 TEST_F(UiTest, AMapWithAnotherTimeOnlyIsNoChange) {
