@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kBurst = 60;                     // requests at once
-constexpr double kPerSecond = 20;                 // requests of all pages in the long run
+constexpr double kPerSecond = 20;                 // in the long run, of all pages
 constexpr std::chrono::seconds kLongestPoll(20);  // for something new
 constexpr const char* kJson = "application/json";
 constexpr const char* kAgain =
@@ -42,6 +42,10 @@ std::optional<std::uint64_t> number_of(const UiRequest& request, std::string_vie
   const char* end = found->second.data() + found->second.size();
   const auto [rest, error] = std::from_chars(found->second.data(), end, number);
   return error == std::errc() && rest == end ? std::optional(number) : std::nullopt;
+}
+
+bool is_known(Entry entry) {
+  return entry == Entry::session || entry == Entry::token;
 }
 
 UiAnswer refusal(Entry entry, const UiRequest& request) {
@@ -86,21 +90,23 @@ UiRoutes::UiRoutes(UiAccess& access, UiLive& live, Explain explain)
                     {"time", ""}}},
                   {"denials", json::array()},
                   {"denials_left_out", 0}})),
-      policy_(page_policy() + "; frame-ancestors 'none'"),
-      budget_(kBurst),
-      filled_(UiLive::Clock::now()) {}
+      policy_(page_policy() + "; frame-ancestors 'none'") {}
 
-bool UiRoutes::is_too_often() {
-  const std::lock_guard lock(mutex_);
+bool RequestBudget::take() {
   const auto now = UiLive::Clock::now();
   const double seconds = std::chrono::duration<double>(now - filled_).count();
-  budget_ = std::min(kBurst, budget_ + seconds * kPerSecond);
+  left_ = std::min(kBurst, left_ + seconds * kPerSecond);
   filled_ = now;
-  if (budget_ < 1) {
-    return true;
+  if (left_ < 1) {
+    return false;
   }
-  budget_ -= 1;
-  return false;
+  left_ -= 1;
+  return true;
+}
+
+bool UiRoutes::is_too_often(Entry entry) {
+  const std::lock_guard lock(mutex_);
+  return !(is_known(entry) ? known_ : others_).take();
 }
 
 UiAnswer UiRoutes::answer(const UiRequest& request) {
@@ -125,12 +131,12 @@ UiAnswer UiRoutes::route(const UiRequest& request) {
     refused.headers.emplace_back("Allow", "GET, HEAD");
     return refused;
   }
-  if (is_too_often()) {
+  const Entry entry = access_.enter(request);
+  if (is_too_often(entry)) {
     return request.path == "/" ? error_page(429, "Too many requests", "Wait a second.")
                                : json_answer(429, {{"error", "too many requests"}});
   }
-  const Entry entry = access_.enter(request);
-  if (entry != Entry::session && entry != Entry::token) {
+  if (!is_known(entry)) {
     return refusal(entry, request);
   }
   if (request.path == "/") {

@@ -21,6 +21,17 @@ struct UiAnswer {
   std::vector<std::pair<const char*, std::string>> headers;
 };
 
+/// Limits requests: some at once, and a number per second in the long run. Not for several threads.
+class RequestBudget {
+ public:
+  /// False if there were too many.
+  [[nodiscard]] bool take();
+
+ private:
+  UiLive::Clock::time_point filled_;
+  double left_ = 0;
+};
+
 /// Can be used by several threads. GET / is the page, /api/updates?since=N waits for changes
 /// (UiLive::changes()), /api/denial?id=N has {"why", "allow"} of an entry of the list.
 class UiRoutes {
@@ -34,7 +45,7 @@ class UiRoutes {
 
  private:
   [[nodiscard]] UiAnswer route(const UiRequest& request);
-  [[nodiscard]] bool is_too_often();
+  [[nodiscard]] bool is_too_often(Entry entry);
 
   UiAccess& access_;
   UiLive& live_;
@@ -42,8 +53,10 @@ class UiRoutes {
   std::string page_;
   std::string policy_;
   std::mutex mutex_;
-  double budget_;  // requests that may still be made now
-  UiLive::Clock::time_point filled_;
+  // Any site in the operator's browser can send the other requests. They cannot use up the budget
+  // of the pages that have been let in.
+  RequestBudget known_;
+  RequestBudget others_;
 };
 
 }  // namespace trireme::cli

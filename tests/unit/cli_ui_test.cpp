@@ -191,6 +191,21 @@ TEST_F(UiTest, RequestsAreLimited) {
   EXPECT_GT(refused, 50U);
 }
 
+/// Any site in the operator's browser can send requests.
+TEST_F(UiTest, RefusedRequestsDoNotLockTheOperatorOut) {
+  UiRequest foreign = get("/");
+  foreign.host = "evil.example";
+  UiRequest guess = get("/");
+  guess.query["token"] = "0";
+  unsigned refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    refused += routes_.answer(i % 2 == 0 ? foreign : guess).status == 429 ? 1U : 0U;
+  }
+  EXPECT_GT(refused, 50U) << "they are limited too";
+  EXPECT_EQ(routes_.answer(first()).status, 200U);
+  EXPECT_EQ(routes_.answer(known("/")).status, 200U);
+}
+
 TEST_F(UiTest, AWaitEndsWithADenial) {
   const json before = live_.changes(0, 0ms);
   std::thread later([this] { live_.add_denial({{"verdict", "deny"}, {"reason", "late"}}); });
