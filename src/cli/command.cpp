@@ -36,7 +36,14 @@ Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlo
   if (!client) {
     return tl::unexpected(client.error());
   }
-  return client->call(method, params, timeout, on_event);
+  if (globals.end_pipe >= 0) {
+    client->end_with_reader(globals.end_pipe);
+  }
+  auto answer = client->call(method, params, timeout, on_event);
+  if (globals.end_pipe >= 0 && answer && answer->is_null()) {
+    return fail("the call was ended");
+  }
+  return answer;
 }
 
 int print_answer(const Globals& globals, const char* method, const nlohmann::json& params,

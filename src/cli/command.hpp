@@ -23,6 +23,8 @@ inline constexpr int kUsage = 2;  // invalid usage
 struct Globals : Output {
   std::string runtime_dir;
   std::string config_dir;  // empty: not given
+  /// Calls of ask() fail at once when the reading end of this pipe is closed. -1: no pipe.
+  int end_pipe = -1;
 };
 
 /// Runs the chosen subcommand and returns the exit code. Set by the subcommand's callback, and

@@ -82,9 +82,9 @@ class NewestPolicy {
   std::shared_ptr<const DrawnPolicy> drawn_;
 };
 
-/// Reads denials as they happen until `live` is stopped and the reading end of the pipe `end` is
-/// closed. After a lost connection it tries again.
-void follow_denials(const Globals& globals, UiLive& live, int end) {
+/// Reads denials as they happen until `live` is stopped and the pipe of `globals` is closed. After
+/// a lost connection it tries again.
+void follow_denials(const Globals& globals, UiLive& live) {
   std::string newest;  // time of the newest denial
   while (!live.stopped()) {
     auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
@@ -93,7 +93,7 @@ void follow_denials(const Globals& globals, UiLive& live, int end) {
       live.pause(kRetry);
       continue;
     }
-    client->end_with_reader(end);
+    client->end_with_reader(globals.end_pipe);
     live.set_problem("denials", "");
     // The daemon sends those that it remembers first: after a lost connection, known ones again.
     const std::string known = newest;
@@ -167,7 +167,17 @@ class Refusals {
   std::set<std::uint32_t> seen_;
 };
 
-int serve(const Globals& globals, std::uint16_t port) {
+/// The signals that end the command.
+sigset_t ending_signals() {
+  sigset_t signals{};
+  sigemptyset(&signals);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    sigaddset(&signals, signal);
+  }
+  return signals;
+}
+
+int serve(Globals globals, std::uint16_t port) {
   // If the daemon cannot be asked, say so now.
   auto drawn = drawn_policy(globals);
   if (!drawn) {
@@ -187,12 +197,9 @@ int serve(const Globals& globals, std::uint16_t port) {
   }
   Fd reading(ends[0]);
   const Fd writing(ends[1]);
+  globals.end_pipe = writing.get();
   // Threads inherit the mask: only this one takes the signals.
-  sigset_t signals{};
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGHUP);
+  const sigset_t signals = ending_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 
@@ -211,14 +218,16 @@ int serve(const Globals& globals, std::uint16_t port) {
       !serving) {
     return report(globals, serving.error());
   }
-  std::thread denials([&] { follow_denials(globals, live, writing.get()); });
+  std::thread denials([&] { follow_denials(globals, live); });
   std::thread maps([&] { follow_map(globals, live, policy); });
   print_address(globals, *access, **server, users);
 
   int signal = 0;
   sigwait(&signals, &signal);
   live.stop();
-  reading.reset();
+  reading.reset();  // ends the calls to the daemon
+  // Should one take long even so, a second Ctrl+C ends the process.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   denials.join();
   maps.join();
   server->reset();

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "trireme/kernel/sockets.hpp"
 
@@ -193,6 +194,7 @@ Status UiServer::serve(UiRoutes& routes, std::vector<std::uint32_t> users,
                                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostMemory,  //
                                           MHD_OPTION_END);
     if (daemon == nullptr) {
+      stop();
       return fail(fmt::format("cannot serve HTTP on port {}", port_));
     }
     std::ignore = socket->release();  // the server closes it
@@ -201,10 +203,14 @@ Status UiServer::serve(UiRoutes& routes, std::vector<std::uint32_t> users,
   return {};
 }
 
-UiServer::~UiServer() {
-  for (MHD_Daemon* daemon : daemons_) {
+void UiServer::stop() {
+  for (MHD_Daemon* daemon : std::exchange(daemons_, {})) {
     MHD_stop_daemon(daemon);
   }
+}
+
+UiServer::~UiServer() {
+  stop();
 }
 
 }  // namespace trireme::cli

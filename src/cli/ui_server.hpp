@@ -31,13 +31,15 @@ class UiServer {
 
   [[nodiscard]] std::uint16_t port() const { return port_; }
   /// Serves until the object is destroyed. `users`: the only ones whose connections are accepted;
-  /// `on_other` is called with others, by any thread. `routes` must outlive the object.
+  /// `on_other` is called with others, by any thread. `routes` must outlive the object. After an
+  /// error nothing is served.
   [[nodiscard]] Status serve(UiRoutes& routes, std::vector<std::uint32_t> users,
                              std::function<void(std::uint32_t)> on_other);
 
  private:
   friend struct UiCallbacks;  // libmicrohttpd's
   UiServer() = default;
+  void stop();
 
   std::uint16_t port_ = 0;
   Fd four_;

@@ -225,6 +225,18 @@ class Ui(HostCase):
         self.assertEqual(self.process.wait(timeout=15), 0)
         self.assertEqual(urllib.parse.urlsplit(self.ui("--port", str(port))).port, port)
 
+    def test_a_stop_while_the_daemon_hangs(self):
+        self.opened()
+        self.host.daemon.send_signal(signal.SIGSTOP)
+        try:
+            # A map is due by then, and waits for the daemon.
+            stopped = time.monotonic()
+            waiting.until(lambda: time.monotonic() > stopped + 3, "three seconds in silence", 5)
+            self.process.send_signal(signal.SIGINT)
+            self.assertEqual(self.process.wait(timeout=5 * waiting.PATIENCE), 0)
+        finally:
+            self.host.daemon.send_signal(signal.SIGCONT)
+
     def test_without_a_daemon(self):
         with tempfile.TemporaryDirectory() as nowhere:
             done = self.host.trirectl("ui", "--runtime-dir", nowhere)
