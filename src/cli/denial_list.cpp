@@ -51,7 +51,8 @@ void DenialList::add(const json& flow, std::uint64_t change) {
   if (const auto known = by_key_.find(key); known != by_key_.end()) {
     denials_.splice(denials_.begin(), denials_, known->second);
   } else {
-    const std::string owner = shown["from"].get<std::string>();
+    // The whole identity without addresses: a source can have any number of those.
+    const std::string owner = shown["from_end"].get<std::string>();
     denials_.push_front({.id = ++next_id_,
                          .change = 0,
                          .count = 0,

@@ -22,7 +22,7 @@ class DenialList {
 
   /// Counts the flow with others of its kind: same ends, port, verdict, rule and reason. `change`
   /// is a number greater than any before. If there is no room, the source with the most entries
-  /// loses its oldest.
+  /// loses its oldest. All addresses of @world are one source, and so are those of a network.
   void add(const nlohmann::json& flow, std::uint64_t change);
   /// Entries that were added or counted after `change`, newest first.
   [[nodiscard]] nlohmann::json since(std::uint64_t change) const;

@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+
 #include "denial_list.hpp"
 #include "page_files.hpp"
 
@@ -89,6 +92,25 @@ TEST(DenialList, OneSourceCannotDisplaceOthers) {
   EXPECT_EQ(all.back()["from"], "app=quiet");
   EXPECT_NE(list.flow(all.back()["id"].get<std::uint64_t>()), nullptr);
   EXPECT_EQ(list.flow(2), nullptr) << "dropped";
+}
+
+/// A scan from outside, or one remote host with many addresses.
+TEST(DenialList, AddressesOfTheWorldAreOneSource) {
+  DenialList list(10);
+  std::uint64_t change = 0;
+  for (unsigned port = 1; port <= 3; ++port) {
+    list.add(denied("quiet", "db", port), ++change);
+  }
+  for (int i = 1; i <= 100; ++i) {
+    json flow = denied("", "db", 80);
+    flow["source"] = {{"entity", "@world"}, {"address", "203.0.113." + std::to_string(i)}};
+    list.add(flow, ++change);
+  }
+  const json all = list.since(0);
+  ASSERT_EQ(all.size(), 10U);
+  EXPECT_EQ(std::ranges::count_if(
+                all, [](const json& denial) { return denial["from_end"] == "app=quiet"; }),
+            3);
 }
 
 TEST(DenialList, ManySourcesAreBoundedToo) {
