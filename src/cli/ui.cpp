@@ -146,8 +146,8 @@ void print_address(const Globals& globals, const UiAccess& access, const UiServe
   fmt::print("{}\n", access.url());
   std::fflush(stdout);
   fmt::print(stderr,
-             "Open this address in a browser on this host. It works once; the browser can then "
-             "reload the page.\nUsers who can open it: {}. Ctrl+C stops the page.\n",
+             "Open this address in a browser on this host. It works once; its tab can reload the "
+             "page.\nUsers who can open it: {}. Ctrl+C stops the page.\n",
              names);
 }
 
@@ -247,7 +247,7 @@ void add_ui(CLI::App& parent, Globals& globals, Action& action) {
       "Prints an address and stays in the foreground. The address works once, for root,\n"
       "the user who runs this command, and the user who has logged in before sudo.\n"
       "The page changes nothing. From another machine, forward the same port:\n"
-      "ssh -L 9470:127.0.0.1:9470 HOST sudo trirectl ui --port 9470");
+      "ssh -t -L 9470:127.0.0.1:9470 HOST sudo trirectl ui --port 9470");
   command->callback(
       [&globals, &action, port] { action = [&globals, port] { return serve(globals, *port); }; });
 }

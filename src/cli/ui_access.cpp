@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <sys/random.h>
 
-#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -35,44 +34,27 @@ bool is_secret(std::string_view given, const std::string& secret) {
 }  // namespace
 
 Result<UiAccess> UiAccess::open(std::uint16_t port) {
-  auto token = random_text();
-  auto cookie = random_text();
-  if (!token || !cookie) {
-    return tl::unexpected(!token ? token.error() : cookie.error());
-  }
   UiAccess access;
   access.port_ = port;
-  access.token_ = std::move(*token);
-  access.cookie_ = std::move(*cookie);
+  for (std::string* secret : {&access.token_, &access.session_, &access.instance_}) {
+    auto text = random_text();
+    if (!text) {
+      return tl::unexpected(text.error());
+    }
+    *secret = std::move(*text);
+  }
   return access;
 }
 
 UiAccess::UiAccess(UiAccess&& other) noexcept
     : port_(other.port_),
       token_(std::move(other.token_)),
-      cookie_(std::move(other.cookie_)),
+      session_(std::move(other.session_)),
+      instance_(std::move(other.instance_)),
       used_(other.used_) {}
 
 std::string UiAccess::url() const {
   return fmt::format("http://127.0.0.1:{}/?token={}", port_, token_);
-}
-
-std::string UiAccess::set_cookie() const {
-  return fmt::format("trireme_ui_{}={}; Path=/; HttpOnly; SameSite=Strict", port_, cookie_);
-}
-
-bool UiAccess::has_cookie(std::string_view header) const {
-  const std::string name = fmt::format("trireme_ui_{}=", port_);
-  while (!header.empty()) {
-    const std::size_t end = std::min(header.find(';'), header.size());
-    std::string_view pair = header.substr(0, end);
-    pair.remove_prefix(std::min(pair.find_first_not_of(' '), pair.size()));
-    if (pair.starts_with(name) && is_secret(pair.substr(name.size()), cookie_)) {
-      return true;
-    }
-    header.remove_prefix(std::min(end + 1, header.size()));
-  }
-  return false;
 }
 
 Entry UiAccess::enter(const UiRequest& request) {
@@ -95,12 +77,18 @@ Entry UiAccess::enter(const UiRequest& request) {
       (!is_page && !request.fetch_site.empty() && request.fetch_site != "same-origin")) {
     return Entry::other_site;
   }
-  if (has_cookie(request.cookie)) {
-    return Entry::session;
+  if (is_page) {
+    return enter_page(request);
   }
+  return is_secret(request.session, session_) ? Entry::session : Entry::no_session;
+}
+
+Entry UiAccess::enter_page(const UiRequest& request) {
   const auto token = request.query.find("token");
-  if (!is_page || request.method != "GET" || token == request.query.end() ||
-      !is_secret(token->second, token_)) {
+  if (token == request.query.end()) {
+    return Entry::page;
+  }
+  if (request.method != "GET" || !is_secret(token->second, token_)) {
     return Entry::no_session;
   }
   const std::lock_guard lock(mutex_);

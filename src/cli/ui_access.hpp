@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may have the page of `trirectl ui`: the browser that brings the token first. It gets a
-// cookie, and every later request needs that.
+// Who may have the data of `trirectl ui`: the page that brings the token first. It gets the secret
+// of the session, and sends that in a header of every later request. It is no cookie: browsers send
+// cookies to every port of a host, and so to the servers of other users.
 #pragma once
 
 #include <cstdint>
@@ -21,15 +22,16 @@ struct UiRequest {
   std::string host;        // Host
   std::string origin;      // Origin
   std::string fetch_site;  // Sec-Fetch-Site
-  std::string cookie;      // Cookie
+  std::string session;     // X-Trireme-Session
   bool has_body = false;
 };
 
 enum class Entry : std::uint8_t {
-  session,     // the cookie is right
-  token,       // the token is right and was not used before: answer with the cookie
+  session,     // the secret of the session is right
+  token,       // the token is right and was not used before: answer with the page and the session
+  page,        // the page alone, which has no data: a reload
   used_token,  // the token was used before
-  no_session,  // no cookie, or a wrong one
+  no_session,  // no secret of the session, or a wrong one, or a wrong token
   wrong_host,  // another Host: a page of another name that resolves to this address
   other_site,  // a page from elsewhere asked for it
 };
@@ -45,17 +47,20 @@ class UiAccess {
   [[nodiscard]] std::string url() const;
   /// Evaluates a request. A token is used up by a GET for "/" only.
   [[nodiscard]] Entry enter(const UiRequest& request);
-  /// The value of Set-Cookie for Entry::token. The name of the cookie has the port, because
-  /// browsers send cookies to all ports of a host.
-  [[nodiscard]] std::string set_cookie() const;
+  /// What a page sends as X-Trireme-Session.
+  [[nodiscard]] const std::string& session() const { return session_; }
+  /// In every answer to a page of the session: another program that listens at this port later does
+  /// not know it.
+  [[nodiscard]] const std::string& instance() const { return instance_; }
 
  private:
   UiAccess() = default;
-  [[nodiscard]] bool has_cookie(std::string_view header) const;
+  [[nodiscard]] Entry enter_page(const UiRequest& request);
 
   std::uint16_t port_ = 0;
-  std::string token_;   // 64 hexadecimal digits, 256 random bits
-  std::string cookie_;  // likewise
+  std::string token_;     // 64 hexadecimal digits, 256 random bits
+  std::string session_;   // likewise
+  std::string instance_;  // likewise
   mutable std::mutex mutex_;
   bool used_ = false;
 };

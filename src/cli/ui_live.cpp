@@ -62,6 +62,9 @@ json UiLive::changes(std::uint64_t since, Clock::duration longest) {
     answer["denial_ids"] = denials_.ids();
     answer["denials_left_out"] = denials_.left_out();
   }
+  if (stopped_) {
+    answer["ended"] = true;
+  }
   return answer;
 }
 

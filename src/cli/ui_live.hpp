@@ -32,7 +32,8 @@ class UiLive {
   /// Waits until something has changed after the change number `since`, at most for `longest`, and
   /// returns it:
   /// {"change": 12, "problem": "text", "map": only if it has changed, "denials": changed entries,
-  ///  "denial_ids": [ids of all entries], "denials_left_out": 0 (these three only if one changed)}
+  ///  "denial_ids": [ids of all entries], "denials_left_out": 0 (these three only if one changed),
+  ///  "ended": true (only after stop(): there are no more answers)}
   [[nodiscard]] nlohmann::json changes(std::uint64_t since, Clock::duration longest);
   /// The flow of an entry of the list.
   [[nodiscard]] std::optional<nlohmann::json> flow(std::uint64_t denial) const;

@@ -44,6 +44,24 @@ std::optional<std::uint64_t> number_of(const UiRequest& request, std::string_vie
   return error == std::errc() && rest == end ? std::optional(number) : std::nullopt;
 }
 
+/// The data of a page that has no session, or has not asked yet.
+json empty_page() {
+  return {{"version", 1},
+          {"live", true},
+          {"title", "trireme"},
+          {"change", 0},
+          {"map",
+           {{"nodes", json::array()},
+            {"edges", json::array()},
+            {"folded", false},
+            {"left_out", 0},
+            {"notes", json::array()},
+            {"mode", "enforce"},
+            {"time", ""}}},
+          {"denials", json::array()},
+          {"denials_left_out", 0}};
+}
+
 bool is_known(Entry entry) {
   return entry == Entry::session || entry == Entry::token;
 }
@@ -56,8 +74,9 @@ UiAnswer refusal(Entry entry, const UiRequest& request) {
   switch (entry) {
     case Entry::used_token:
       return error_page(403, "This address has been used",
-                        std::string("It works once, for the first browser that opens it. If that "
-                                    "was not you, somebody else has the page now. ") +
+                        std::string("It works once, for the first tab that opens it, which can be "
+                                    "reloaded. If that was not you, somebody else has the page "
+                                    "now. ") +
                             kAgain);
     case Entry::wrong_host:
       return error_page(403, "Wrong address",
@@ -76,20 +95,7 @@ UiRoutes::UiRoutes(UiAccess& access, UiLive& live, Explain explain)
     : access_(access),
       live_(live),
       explain_(std::move(explain)),
-      page_(page({{"version", 1},
-                  {"live", true},
-                  {"title", "trireme"},
-                  {"change", 0},
-                  {"map",
-                   {{"nodes", json::array()},
-                    {"edges", json::array()},
-                    {"folded", false},
-                    {"left_out", 0},
-                    {"notes", json::array()},
-                    {"mode", "enforce"},
-                    {"time", ""}}},
-                  {"denials", json::array()},
-                  {"denials_left_out", 0}})),
+      page_(page(empty_page())),
       policy_(page_policy() + "; frame-ancestors 'none'") {}
 
 bool RequestBudget::take() {
@@ -133,29 +139,41 @@ UiAnswer UiRoutes::route(const UiRequest& request) {
   }
   const Entry entry = access_.enter(request);
   if (is_too_often(entry)) {
-    return request.path == "/" ? error_page(429, "Too many requests", "Wait a second.")
-                               : json_answer(429, {{"error", "too many requests"}});
+    return request.path == "/"       ? error_page(429, "Too many requests", "Wait a second.")
+           : entry == Entry::session ? session_answer(429, {{"error", "too many requests"}})
+                                     : json_answer(429, {{"error", "too many requests"}});
   }
-  if (!is_known(entry)) {
-    return refusal(entry, request);
-  }
-  if (request.path == "/") {
-    UiAnswer made{.body = page_, .headers = {}};
-    if (entry == Entry::token) {
-      made.headers.emplace_back("Set-Cookie", access_.set_cookie());
+  switch (entry) {
+    case Entry::page:
+      return {.body = page_, .headers = {}};
+    case Entry::token: {
+      json data = empty_page();
+      data["session"] = {{"secret", access_.session()}, {"instance", access_.instance()}};
+      return {.body = page(data), .headers = {}};
     }
-    return made;
+    case Entry::session:
+      return api(request);
+    default:
+      return refusal(entry, request);
   }
+}
+
+UiAnswer UiRoutes::session_answer(unsigned status, json value) const {
+  value["instance"] = access_.instance();
+  return json_answer(status, value);
+}
+
+UiAnswer UiRoutes::api(const UiRequest& request) {
   if (request.path == "/api/updates") {
     const auto since = number_of(request, "since");
-    return since ? json_answer(200, live_.changes(*since, kLongestPoll))
-                 : json_answer(400, {{"error", "'since' is not a number"}});
+    return since ? session_answer(200, live_.changes(*since, kLongestPoll))
+                 : session_answer(400, {{"error", "'since' is not a number"}});
   }
   if (request.path == "/api/denial") {
     const auto id = number_of(request, "id");
     const auto flow = id ? live_.flow(*id) : std::nullopt;
-    return flow ? json_answer(200, explain_(*flow))
-                : json_answer(404, {{"error", "This denial is no longer in the list."}});
+    return flow ? session_answer(200, explain_(*flow))
+                : session_answer(404, {{"error", "This denial is no longer in the list."}});
   }
   return error_page(404, "Not found", "The page is at /.");
 }

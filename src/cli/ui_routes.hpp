@@ -33,7 +33,8 @@ class RequestBudget {
 };
 
 /// Can be used by several threads. GET / is the page, /api/updates?since=N waits for changes
-/// (UiLive::changes()), /api/denial?id=N has {"why", "allow"} of an entry of the list.
+/// (UiLive::changes()), /api/denial?id=N has {"why", "allow"} of an entry of the list. The answers
+/// of /api to the session have "instance" (UiAccess::instance()).
 class UiRoutes {
  public:
   /// Returns {"why": "text", "allow": "TOML"} for a flow.
@@ -45,6 +46,8 @@ class UiRoutes {
 
  private:
   [[nodiscard]] UiAnswer route(const UiRequest& request);
+  [[nodiscard]] UiAnswer api(const UiRequest& request);
+  [[nodiscard]] UiAnswer session_answer(unsigned status, nlohmann::json value) const;
   [[nodiscard]] bool is_too_often(Entry entry);
 
   UiAccess& access_;

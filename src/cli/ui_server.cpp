@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <string_view>
@@ -19,7 +20,8 @@ namespace trireme::cli {
 namespace {
 
 constexpr unsigned kMostConnections = 24;
-constexpr unsigned kIdleConnection = 30;     // seconds; longer than UiRoutes waits for updates
+constexpr unsigned kIdleConnection = 30;  // seconds; longer than UiRoutes waits for updates
+constexpr std::chrono::seconds kLastAnswers(1);
 constexpr std::size_t kMostMemory = 32'768;  // of a connection, in bytes: headers and buffers
 
 sockaddr_in address_of(std::uint16_t port) {
@@ -93,7 +95,7 @@ UiRequest request_of(MHD_Connection* connection, const char* path, const char* m
   request.host = header_of(connection, MHD_HTTP_HEADER_HOST);
   request.origin = header_of(connection, MHD_HTTP_HEADER_ORIGIN);
   request.fetch_site = header_of(connection, "Sec-Fetch-Site");
-  request.cookie = header_of(connection, MHD_HTTP_HEADER_COOKIE);
+  request.session = header_of(connection, "X-Trireme-Session");
   const std::string length = header_of(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
   request.has_body = (!length.empty() && length != "0") ||
                      !header_of(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING).empty();
@@ -127,9 +129,14 @@ struct UiCallbacks {
 
   static MHD_Result on_request(void* self, MHD_Connection* connection, const char* path,
                                const char* method, const char* /*version*/, const char* /*upload*/,
-                               std::size_t* /*upload_size*/, void** /*request*/) {
-    const UiAnswer answer =
-        static_cast<UiServer*>(self)->routes_->answer(request_of(connection, path, method));
+                               std::size_t* /*upload_size*/, void** request) {
+    auto& server = *static_cast<UiServer*>(self);
+    if (*request == nullptr) {
+      *request = self;  // counted
+      const std::lock_guard lock(server.mutex_);
+      server.requests_++;
+    }
+    const UiAnswer answer = server.routes_->answer(request_of(connection, path, method));
     // libmicrohttpd copies the body and never modifies it.
     MHD_Response* response = MHD_create_response_from_buffer(
         answer.body.size(), const_cast<char*>(answer.body.data()), MHD_RESPMEM_MUST_COPY);
@@ -143,6 +150,17 @@ struct UiCallbacks {
     const MHD_Result queued = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
     return queued;
+  }
+
+  static void on_end(void* self, MHD_Connection* /*connection*/, void** request,
+                     MHD_RequestTerminationCode /*reason*/) {
+    auto& server = *static_cast<UiServer*>(self);
+    if (*request == nullptr) {
+      return;
+    }
+    const std::lock_guard lock(server.mutex_);
+    server.requests_--;
+    server.answered_.notify_all();
   }
 };
 
@@ -192,6 +210,8 @@ Status UiServer::serve(UiRoutes& routes, std::vector<std::uint32_t> users,
                                           MHD_OPTION_CONNECTION_LIMIT, kMostConnections,    //
                                           MHD_OPTION_CONNECTION_TIMEOUT, kIdleConnection,   //
                                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostMemory,  //
+                                          MHD_OPTION_NOTIFY_COMPLETED, &UiCallbacks::on_end,
+                                          this,  //
                                           MHD_OPTION_END);
     if (daemon == nullptr) {
       stop();
@@ -204,6 +224,10 @@ Status UiServer::serve(UiRoutes& routes, std::vector<std::uint32_t> users,
 }
 
 void UiServer::stop() {
+  {
+    std::unique_lock lock(mutex_);
+    answered_.wait_for(lock, kLastAnswers, [this] { return requests_ == 0; });
+  }
   for (MHD_Daemon* daemon : std::exchange(daemons_, {})) {
     MHD_stop_daemon(daemon);
   }

@@ -5,9 +5,12 @@
 // number, the size of a request and the silence between two requests are limited.
 #pragma once
 
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -24,7 +27,8 @@ class UiServer {
   /// Opens the sockets: 127.0.0.1 and, if the host has it, ::1 with the same port. `port` 0: any
   /// that is free. Errors: another program uses the port.
   [[nodiscard]] static Result<std::unique_ptr<UiServer>> open(std::uint16_t port);
-  /// Call it when no request waits any more (UiLive::stop()): it waits for the threads.
+  /// Call it when no request waits any more (UiLive::stop()): it waits for the threads, at first
+  /// a second at most until all answers are sent.
   ~UiServer();
   UiServer(const UiServer&) = delete;
   UiServer& operator=(const UiServer&) = delete;
@@ -48,6 +52,9 @@ class UiServer {
   UiRoutes* routes_ = nullptr;
   std::vector<std::uint32_t> users_;
   std::function<void(std::uint32_t)> on_other_;
+  std::mutex mutex_;
+  std::condition_variable answered_;
+  std::size_t requests_ = 0;  // whose answers are not sent yet
 };
 
 }  // namespace trireme::cli

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -86,6 +87,25 @@ CONTRAST = """
   return {text, lines};
 })()
 """
+# Answers everything with a denial.
+IMPOSTOR = """
+import http.server, json, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        denial = {"id": 1, "time": "impostor", "verdict": "deny", "from": "impostor", "to": "x",
+                  "from_end": "x", "to_end": "x", "port": "tcp/1", "count": 1, "rule": "", "reason": ""}
+        body = json.dumps({"change": 99, "problem": "impostor", "instance": "0" * 64, "denials": [denial],
+                           "denial_ids": [1], "denials_left_out": 0}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.HTTPServer.allow_reuse_address = True
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
 SHOWN = "[...document.querySelectorAll('.node')].map((node) => node.getAttribute('aria-label').split('\\n')[0])"
 
 
@@ -133,13 +153,12 @@ class Ui(HostCase):
         return int(status or 0), answer
 
     def session(self, url):
-        """Uses the token up. Returns the cookie as an option for curl."""
+        """Uses the token up. Returns the header of the session as an option for curl."""
         status, answer = self.get(url)
         self.assertEqual(status, 200)
-        cookie = re.search(r"(?im)^set-cookie: (trireme_ui_\d+=[0-9a-f]{64});(.*)$", answer)
-        self.assertIn("HttpOnly", cookie[2])
-        self.assertIn("SameSite=Strict", cookie[2])
-        return ("-H", "Cookie: " + cookie[1])
+        self.assertNotRegex(answer, "(?i)set-cookie")
+        secret = re.search('"secret":"([0-9a-f]{64})"', answer)
+        return ("-H", "X-Trireme-Session: " + secret[1])
 
     def opened(self):
         url = self.ui()
@@ -155,46 +174,49 @@ class Ui(HostCase):
     def test_the_token_works_once(self):
         url = self.ui()
         base = url.split("?")[0]
-        self.assertEqual(self.get(base)[0], 401)
+        status, answer = self.get(base)
+        self.assertEqual(status, 200, "the page alone")
+        self.assertNotIn('"secret"', answer)
         self.assertEqual(self.get(base + "api/updates?since=0")[0], 401)
         self.assertEqual(self.get(base + "?token=" + "0" * 64)[0], 401)
-        cookie = self.session(url)
+        session = self.session(url)
         status, answer = self.get(url)
         self.assertEqual(status, 403)
         self.assertIn("start it again", answer)
         self.assertNotIn("<script", answer)
-        self.assertEqual(self.get(base, *cookie)[0], 200)
-        status, answer = self.get(base + "api/updates?since=0", *cookie)
+        status, answer = self.get(base + "api/updates?since=0", *session)
         self.assertEqual(status, 200)
         self.assertIn('"nodes"', answer)
-        self.assertEqual(self.get(base + "api/updates?since=0", cookie[0], cookie[1][:-1])[0], 401)
+        self.assertEqual(self.get(base + "api/updates?since=0", "-H", session[1][:-1])[0], 401)
+        cookie = "Cookie: " + session[1].replace(": ", "=")
+        self.assertEqual(self.get(base + "api/updates?since=0", "-H", cookie)[0], 401)
 
     def test_other_names_and_sites_are_refused(self):
         url = self.ui()
         base = url.split("?")[0]
         port = urllib.parse.urlsplit(url).port
         self.assertEqual(self.get(url, "-H", f"Host: evil.example:{port}")[0], 403)
-        cookie = self.session(url)
+        session = self.session(url)
         for header in (
             f"Host: evil.example:{port}",
             "Origin: http://evil.example",
             "Sec-Fetch-Site: cross-site",
             "Sec-Fetch-Site: same-site",
         ):
-            status, answer = self.get(base + "api/updates?since=0", *cookie, "-H", header)
+            status, answer = self.get(base + "api/updates?since=0", *session, "-H", header)
             self.assertEqual(status, 403, header)
             self.assertNotIn("nodes", answer)
-        self.assertEqual(self.get(base, *cookie, "-X", "POST", "-d", "x=1")[0], 405)
-        self.assertEqual(self.get(base, *cookie, "-H", "X: " + "x" * 60_000)[0] // 100, 4)
+        self.assertEqual(self.get(base, *session, "-X", "POST", "-d", "x=1")[0], 405)
+        self.assertEqual(self.get(base, *session, "-H", "X: " + "x" * 60_000)[0] // 100, 4)
 
     def test_another_user_gets_nothing(self):
-        """Not even with the token or the cookie."""
+        """Not even with the token or the session."""
         url = self.ui()
         base = url.split("?")[0]
         self.assertEqual(self.get(url, user=65534)[0], 0)
-        cookie = self.session(url)  # the token was not used up
+        session = self.session(url)  # the token was not used up
         for page in (base, base + "api/updates?since=0"):
-            self.assertEqual(self.get(page, *cookie, user=65534)[0], 0)
+            self.assertEqual(self.get(page, *session, user=65534)[0], 0)
         self.assertIn("refused a connection of user nobody", self._stderr_line("refused"))
         # Whoever may not ask the daemon gets no page of it either.
         done = self.host.run(
@@ -391,6 +413,49 @@ class Ui(HostCase):
             self.host.daemon.send_signal(signal.SIGCONT)
         self.host.labelled("app=late")
         self.browser.until(f"{SHOWN}.includes('app=late')", "the new workload", seconds=20)
+
+    def test_a_stop_ends_the_page(self):
+        self.opened()
+        self.process.send_signal(signal.SIGTERM)
+        self.browser.until(
+            "document.getElementById('problem').textContent.includes('was stopped')",
+            "the page says it",
+        )
+        asked = len(self.browser.requests)
+        self.assertEqual(self.process.wait(timeout=15), 0)
+        # What it asks for later would be in the list: a value comes after all events before it.
+        self.browser.value("new Promise((done) => { setTimeout(done, 1500); })")
+        self.assertEqual(len(self.browser.requests), asked)
+
+    def test_another_server_at_the_port_is_not_believed(self):
+        """A program of anybody can listen there when trirectl has ended."""
+        url = self.opened()
+        self.process.kill()
+        self.process.wait()
+        with tempfile.TemporaryDirectory() as directory:
+            script = directory + "/impostor.py"
+            with open(script, "w", encoding="utf-8") as file:
+                file.write(IMPOSTOR)
+            port = str(urllib.parse.urlsplit(url).port)
+            impostor = self.host.popen([sys.executable, "-B", script, port])
+            self.addCleanup(kill_quietly, impostor)
+            self.browser.until(
+                "document.getElementById('problem').textContent.includes('another program')",
+                "the page says it",
+                seconds=20,
+            )
+        self.assertEqual(self.browser.value("document.querySelectorAll('#denials li').length"), 0)
+        self.assertNotIn("impostor", self.browser.value("document.body.textContent"))
+
+    def test_a_tab_without_the_session_gets_nothing(self):
+        url = self.opened()
+        self.browser.value("sessionStorage.clear()")
+        self.browser.open(url.split("?")[0])
+        self.browser.until(
+            "document.getElementById('problem').textContent.includes('no session')",
+            "the page says it",
+        )
+        self.assertEqual(self.browser.value("document.querySelectorAll('.node').length"), 0)
 
     def test_keyboard_only(self):
         self.served("app=db", 7303)

@@ -39,11 +39,10 @@ class UiTest : public testing::Test {
     request.query["token"] = token();
     return request;
   }
-  /// With the cookie, as a browser sends it.
+  /// As the page of the session sends it.
   [[nodiscard]] UiRequest known(const std::string& path) const {
     UiRequest request = get(path);
-    const std::string cookie = access_.set_cookie();
-    request.cookie = "other=1; " + cookie.substr(0, cookie.find(';'));
+    request.session = access_.session();
     return request;
   }
 
@@ -63,17 +62,19 @@ TEST_F(UiTest, TheTokenWorksOnce) {
   EXPECT_THAT(refused.body, Not(HasSubstr("<script")));
 }
 
-TEST_F(UiTest, TokenAndCookieAreDifferentAndLong) {
-  const std::string cookie = access_.set_cookie();
+TEST_F(UiTest, SecretsAreDifferentAndLong) {
   EXPECT_EQ(token().size(), 64U);
-  EXPECT_THAT(cookie, Not(HasSubstr(token())));
-  EXPECT_THAT(cookie, HasSubstr("HttpOnly"));
-  EXPECT_THAT(cookie, HasSubstr("SameSite=Strict"));
-  EXPECT_NE(token(), UiAccess::open(kPort).value().url().substr(access_.url().find("token=") + 6));
+  EXPECT_EQ(access_.session().size(), 64U);
+  EXPECT_EQ(access_.instance().size(), 64U);
+  EXPECT_NE(access_.session(), token());
+  EXPECT_NE(access_.instance(), access_.session());
+  const UiAccess other = UiAccess::open(kPort).value();
+  EXPECT_NE(other.url(), access_.url());
+  EXPECT_NE(other.session(), access_.session());
+  EXPECT_NE(other.instance(), access_.instance());
 }
 
-TEST_F(UiTest, WithoutCookieThereIsNothing) {
-  EXPECT_EQ(access_.enter(get("/")), Entry::no_session);
+TEST_F(UiTest, WithoutTheSessionThereIsNothing) {
   UiRequest wrong = first();
   wrong.query["token"].back() = wrong.query["token"].back() == '0' ? '1' : '0';
   EXPECT_EQ(access_.enter(wrong), Entry::no_session);
@@ -81,18 +82,31 @@ TEST_F(UiTest, WithoutCookieThereIsNothing) {
   EXPECT_EQ(access_.enter(wrong), Entry::no_session);
   wrong.query["token"] = "";
   EXPECT_EQ(access_.enter(wrong), Entry::no_session);
-  UiRequest cookie = known("/");
-  cookie.cookie.back() = cookie.cookie.back() == '0' ? '1' : '0';
-  EXPECT_EQ(access_.enter(cookie), Entry::no_session);
-  cookie.cookie = "trireme_ui_9471=" + access_.set_cookie().substr(16, 64);
-  EXPECT_EQ(access_.enter(cookie), Entry::no_session) << "the cookie of another port";
-  for (const char* path : {"/api/updates", "/api/denial"}) {
+  UiRequest session = known("/api/updates");
+  session.session.back() = session.session.back() == '0' ? '1' : '0';
+  EXPECT_EQ(access_.enter(session), Entry::no_session);
+  session.session = token();
+  EXPECT_EQ(access_.enter(session), Entry::no_session) << "the token is not the session";
+  for (const char* path : {"/api/updates", "/api/denial", "/nothing"}) {
     EXPECT_EQ(routes_.answer(get(path)).status, 401U) << path;
     UiRequest with_token = first();
     with_token.path = path;
-    EXPECT_EQ(routes_.answer(with_token).status, 401U) << "the token is for the page only";
+    const UiAnswer refused = routes_.answer(with_token);
+    EXPECT_EQ(refused.status, 401U) << "the token is for the page only";
+    EXPECT_THAT(refused.body, Not(HasSubstr(access_.instance())));
   }
   EXPECT_EQ(access_.enter(first()), Entry::token) << "nothing of this has used the token up";
+}
+
+/// What a reload gets: neither data nor what another page needs to get them.
+TEST_F(UiTest, ThePageAloneHasNoSecret) {
+  EXPECT_EQ(access_.enter(get("/")), Entry::page);
+  const UiAnswer answer = routes_.answer(get("/"));
+  EXPECT_EQ(answer.status, 200U);
+  for (const std::string& secret : {token(), access_.session(), access_.instance()}) {
+    EXPECT_THAT(answer.body, Not(HasSubstr(secret)));
+  }
+  EXPECT_EQ(access_.enter(first()), Entry::token);
 }
 
 TEST_F(UiTest, AHeadRequestDoesNotUseTheTokenUp) {
@@ -102,18 +116,11 @@ TEST_F(UiTest, AHeadRequestDoesNotUseTheTokenUp) {
   EXPECT_EQ(access_.enter(first()), Entry::token);
 }
 
-TEST_F(UiTest, AReloadWithTheCookieWorks) {
-  EXPECT_EQ(access_.enter(known("/")), Entry::session);
-  UiRequest again = known("/");
-  again.query["token"] = token();
-  EXPECT_EQ(access_.enter(again), Entry::session);
-}
-
 /// DNS rebinding: a page of another name whose address is now this host's.
 TEST_F(UiTest, OtherHostsAreRefused) {
   for (const char* host : {"", "evil.example:9470", "127.0.0.1", "127.0.0.1:9471",
                            "127.0.0.1:94700", "localhost.evil.example:9470"}) {
-    UiRequest request = known("/");
+    UiRequest request = known("/api/updates");
     request.host = host;
     EXPECT_EQ(access_.enter(request), Entry::wrong_host) << host;
     request = first();
@@ -121,7 +128,7 @@ TEST_F(UiTest, OtherHostsAreRefused) {
     EXPECT_EQ(access_.enter(request), Entry::wrong_host) << host;
   }
   for (const char* host : {"127.0.0.1:9470", "localhost:9470", "[::1]:9470"}) {
-    UiRequest request = known("/");
+    UiRequest request = known("/api/updates");
     request.host = host;
     EXPECT_EQ(access_.enter(request), Entry::session) << host;
   }
@@ -138,7 +145,10 @@ TEST_F(UiTest, OtherSitesAreRefused) {
   EXPECT_EQ(access_.enter(own), Entry::session);
   for (const char* origin : {"http://evil.example", "null", "http://127.0.0.1:8080",
                              "https://127.0.0.1:9470", "http://localhost:9470"}) {
-    UiRequest request = known("/");
+    UiRequest request = known("/api/updates");
+    request.origin = origin;
+    EXPECT_EQ(access_.enter(request), Entry::other_site) << origin;
+    request = first();
     request.origin = origin;
     EXPECT_EQ(access_.enter(request), Entry::other_site) << origin;
   }
@@ -153,17 +163,28 @@ TEST_F(UiTest, OnlyGetWithoutABody) {
   EXPECT_EQ(routes_.answer(request).status, 405U);
 }
 
-TEST_F(UiTest, ThePageComesWithTheCookieAndStrictHeaders) {
+TEST_F(UiTest, ThePageComesWithTheSessionAndStrictHeaders) {
   const UiAnswer answer = routes_.answer(first());
   EXPECT_EQ(answer.status, 200U);
   std::map<std::string, std::string> headers(answer.headers.begin(), answer.headers.end());
-  EXPECT_EQ(headers["Set-Cookie"], access_.set_cookie());
   EXPECT_THAT(headers["Content-Security-Policy"], HasSubstr("frame-ancestors 'none'"));
   EXPECT_EQ(headers["Cache-Control"], "no-store");
-  EXPECT_THAT(answer.body, Not(HasSubstr(token()))) << "nor is a secret in the page";
-  const UiAnswer again = routes_.answer(known("/"));
-  for (const auto& [name, value] : again.headers) {
-    EXPECT_NE(std::string_view(name), "Set-Cookie") << "only once";
+  EXPECT_FALSE(headers.contains("Set-Cookie")) << "every port of the host would get it";
+  EXPECT_THAT(answer.body, HasSubstr("\"secret\":\"" + access_.session() + '"'));
+  EXPECT_THAT(answer.body, HasSubstr("\"instance\":\"" + access_.instance() + '"'));
+  EXPECT_THAT(answer.body, Not(HasSubstr(token())));
+}
+
+TEST_F(UiTest, AnswersToTheSessionSayWhoAnswers) {
+  const std::string instance = "\"instance\":\"" + access_.instance() + '"';
+  UiRequest updates = known("/api/updates");
+  updates.query["since"] = "0";
+  live_.add_denial({{"verdict", "deny"}});
+  EXPECT_THAT(routes_.answer(updates).body, HasSubstr(instance));
+  EXPECT_THAT(routes_.answer(known("/api/updates")).body, HasSubstr(instance)) << "errors too";
+  EXPECT_THAT(routes_.answer(known("/api/denial")).body, HasSubstr(instance));
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_THAT(routes_.answer(known("/api/denial")).body, HasSubstr(instance)) << "429";
   }
 }
 
@@ -203,7 +224,7 @@ TEST_F(UiTest, RefusedRequestsDoNotLockTheOperatorOut) {
   }
   EXPECT_GT(refused, 50U) << "they are limited too";
   EXPECT_EQ(routes_.answer(first()).status, 200U);
-  EXPECT_EQ(routes_.answer(known("/")).status, 200U);
+  EXPECT_EQ(routes_.answer(known("/api/denial")).status, 404U);
 }
 
 TEST_F(UiTest, AWaitEndsWithADenial) {
@@ -221,6 +242,7 @@ TEST_F(UiTest, AWaitEndsWithAStop) {
   const json after = live_.changes(99, 60s);
   later.join();
   EXPECT_FALSE(after.contains("denials"));
+  EXPECT_TRUE(after.value("ended", false));
   EXPECT_FALSE(live_.wait_for_reader());
 }
 

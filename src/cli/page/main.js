@@ -2,15 +2,37 @@
 // What the controls and keys do, and the updates from trirectl.
 const kPause = 1000;  // ms between two requests for updates, at least
 
+const kAgain = "Start trirectl ui again, and open the address that it prints.";
+const kStopped = `trirectl ui was stopped. ${kAgain}`;
+
+// What trirectl knows this page by, and this page trirectl: {secret, instance}, or null. The page
+// that the token opens has it; it is kept for reloads of this tab. Only pages of this very port can
+// read it, unlike a cookie.
+const session = (() => {
+  if (!known.live) return null;
+  try {
+    if (known.session) sessionStorage.setItem("trireme-session", JSON.stringify(known.session));
+    return known.session || JSON.parse(sessionStorage.getItem("trireme-session"));
+  } catch {
+    return known.session || null;
+  }
+})();
+
 const hooks = {
+  /// The answer, or {error}; with "ended" if there will be no other one.
   fetchJson: async (path) => {
+    if (!session) return {error: `This page has no session. ${kAgain}`, ended: true};
+    let answer, body;
     try {
-      const answer = await fetch(path, {credentials: "same-origin", cache: "no-store", redirect: "error"});
-      const body = await answer.json();
-      return answer.ok ? body : {...body, error: body.error || `HTTP status ${answer.status}`, status: answer.status};
+      answer = await fetch(path, {credentials: "omit", cache: "no-store", redirect: "error", headers: {"X-Trireme-Session": session.secret}});
+      body = await answer.json();
     } catch {
-      return {error: "trirectl ui does not answer: it was stopped."};
+      return {error: "trirectl ui does not answer."};
     }
+    // Any program can listen at the port when trirectl has ended.
+    if (body?.instance !== session.instance) return {error: `Another trirectl ui, or another program, answers at this address. ${kAgain}`, ended: true};
+    if (body.ended) return {error: kStopped, ended: true};
+    return answer.ok ? body : {error: body.error || `HTTP status ${answer.status}`};
   },
   chooseNode: (node) => {
     choice.node = choice.node === node.id ? null : node.id;
@@ -200,7 +222,7 @@ async function follow() {
     const began = performance.now();
     const update = await hooks.fetchJson(`/api/updates?since=${known.change}`);
     take(update);
-    if (update.status === 401 || update.status === 403) return;  // it is of no use to ask again
+    if (update.ended) return;
     await pause(Math.max(update.error ? kPause : 0, kPause - (performance.now() - began)));
   }
 }
