@@ -242,7 +242,8 @@ void add_ui(CLI::App& parent, Globals& globals, Action& action) {
   const auto port = std::make_shared<std::uint16_t>(0);
   command->add_option("--port", *port, "TCP port on 127.0.0.1 and ::1 (default: any free one)")
       ->type_name("N")
-      ->check(CLI::Range(1, 65535));
+      // Not 80: browsers leave it out of the header Host.
+      ->check(CLI::Range(1024, 65535));
   command->footer(
       "Prints an address and stays in the foreground. The address works once, for root,\n"
       "the user who runs this command, and the user who has logged in before sudo.\n"

@@ -22,6 +22,7 @@ namespace {
 constexpr unsigned kMostConnections = 24;
 constexpr unsigned kIdleConnection = 30;  // seconds; longer than UiRoutes waits for updates
 constexpr std::chrono::seconds kLastAnswers(1);
+constexpr int kFreePorts = 20;               // that are tried
 constexpr std::size_t kMostMemory = 32'768;  // of a connection, in bytes: headers and buffers
 
 sockaddr_in address_of(std::uint16_t port) {
@@ -165,14 +166,23 @@ struct UiCallbacks {
 };
 
 Result<std::unique_ptr<UiServer>> UiServer::open(std::uint16_t port) {
+  auto server = open_both(port);
+  // A port that is free on 127.0.0.1 can be in use on ::1.
+  for (int i = 1; i < kFreePorts && port == 0 && !server && server.error().code == EADDRINUSE;
+       ++i) {
+    server = open_both(port);
+  }
+  if (!server && server.error().code == EADDRINUSE) {
+    server.error().hint = "choose another --port, or none: any free port is then used";
+  }
+  return server;
+}
+
+Result<std::unique_ptr<UiServer>> UiServer::open_both(std::uint16_t port) {
   std::unique_ptr<UiServer> server(new UiServer);
   auto four = listen_at(Loopback4{address_of(port)});
   if (!four) {
-    Error error = four.error();
-    if (error.code == EADDRINUSE) {
-      error.hint = "choose another --port, or none: any free port is then used";
-    }
-    return tl::unexpected(std::move(error));
+    return tl::unexpected(four.error());
   }
   sockaddr_in bound{};
   socklen_t size = sizeof bound;
@@ -185,9 +195,13 @@ Result<std::unique_ptr<UiServer>> UiServer::open(std::uint16_t port) {
   local.sin6_family = AF_INET6;
   local.sin6_port = htons(server->port_);
   local.sin6_addr = in6addr_loopback;
-  // A host without IPv6 has no ::1.
-  if (auto six = listen_at(Loopback6{local})) {
+  auto six = listen_at(Loopback6{local});
+  if (six) {
     server->six_ = std::move(*six);
+  } else if (six.error().code != EADDRNOTAVAIL && six.error().code != EAFNOSUPPORT) {
+    // Not a host without ::1. If another program has the port there, a browser that takes
+    // "localhost" for ::1 would send it what is meant for this one.
+    return tl::unexpected(six.error());
   }
   return server;
 }

@@ -25,7 +25,7 @@ namespace trireme::cli {
 class UiServer {
  public:
   /// Opens the sockets: 127.0.0.1 and, if the host has it, ::1 with the same port. `port` 0: any
-  /// that is free. Errors: another program uses the port.
+  /// that is free. Errors: another program uses the port, of either address.
   [[nodiscard]] static Result<std::unique_ptr<UiServer>> open(std::uint16_t port);
   /// Call it when no request waits any more (UiLive::stop()): it waits for the threads, at first
   /// a second at most until all answers are sent.
@@ -43,6 +43,7 @@ class UiServer {
  private:
   friend struct UiCallbacks;  // libmicrohttpd's
   UiServer() = default;
+  [[nodiscard]] static Result<std::unique_ptr<UiServer>> open_both(std::uint16_t port);
   void stop();
 
   std::uint16_t port_ = 0;

@@ -247,6 +247,19 @@ class Ui(HostCase):
         self.assertEqual(self.process.wait(timeout=15), 0)
         self.assertEqual(urllib.parse.urlsplit(self.ui("--port", str(port))).port, port)
 
+    def test_a_port_in_use_on_the_other_address(self):
+        """A browser may take localhost for either."""
+        taken = self.host.labelled("app=web")
+        taken.serve("tcp", "::1", 7310)
+        done = self.host.trirectl("ui", "--port", "7310")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("Address already in use", done.stderr)
+        self.assertIn("--port", done.stderr)
+
+    def test_a_port_that_browsers_do_not_name(self):
+        done = self.host.trirectl("ui", "--port", "80")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+
     def test_a_stop_while_the_daemon_hangs(self):
         self.opened()
         self.host.daemon.send_signal(signal.SIGSTOP)
