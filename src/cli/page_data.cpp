@@ -10,7 +10,6 @@
 #include <ctime>
 
 #include "denial_list.hpp"
-#include "loaded.hpp"
 #include "trireme/base/printable.hpp"
 #include "trireme/control/flow.hpp"
 #include "trireme/control/map.hpp"
@@ -27,6 +26,8 @@ using nlohmann::json;
 constexpr std::size_t kMostDenials = 300;  // kinds, in a page from disk
 constexpr std::size_t kMostAnswers = 50;   // of them with "why" and "allow"
 constexpr std::chrono::seconds kExplainLimit(10);
+constexpr std::chrono::seconds kLiveEvery(60);  // between two lists of open connections, at least
+constexpr int kLiveShare = 200;                 // times as long as a list took
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -55,18 +56,33 @@ std::string rules_for(const DrawnPolicy& drawn, const policy::SeenFlow& flow) {
 
 }  // namespace
 
-Result<DrawnPolicy> drawn_policy(const Globals& globals) {
-  auto policy = loaded_policy(globals);
+Status PolicyReader::read_live() {
+  const auto began = Clock::now();
+  if (began < next_live_) {
+    return {};
+  }
+  auto live = live_flows(globals_);
+  if (!live) {
+    return tl::unexpected(live.error());
+  }
+  live_ = std::move(*live);
+  const auto now = Clock::now();
+  next_live_ = now + std::max<Clock::duration>(kLiveEvery, (now - began) * kLiveShare);
+  return {};
+}
+
+Result<DrawnPolicy> PolicyReader::read() {
+  auto policy = loaded_policy(globals_);
   if (!policy) {
     return tl::unexpected(policy.error());
   }
-  auto present = present_parties(globals);
-  auto seen = recent_flows(globals, {{"all", true}});
-  const auto live = live_flows(globals);
+  auto present = present_parties(globals_);
+  auto seen = recent_flows(globals_, {{"all", true}});
+  const Status live = read_live();
   if (!present || !seen || !live) {
     return tl::unexpected(!present ? present.error() : !seen ? seen.error() : live.error());
   }
-  seen->flows.insert(seen->flows.end(), live->flows.begin(), live->flows.end());
+  seen->flows.insert(seen->flows.end(), live_.flows.begin(), live_.flows.end());
   DrawnPolicy drawn;
   drawn.graph = policy::graph(*policy, *present, seen->flows);
   drawn.policy = std::move(*policy);
@@ -74,10 +90,14 @@ Result<DrawnPolicy> drawn_policy(const Globals& globals) {
   if (seen->forgotten > 0) {
     drawn.notes.push_back(forgotten_text(seen->forgotten));
   }
-  if (live->unread_networks > 0) {
-    drawn.notes.push_back(unread_text(live->unread_networks));
+  if (live_.unread_networks > 0) {
+    drawn.notes.push_back(unread_text(live_.unread_networks));
   }
   return drawn;
+}
+
+Result<DrawnPolicy> drawn_policy(const Globals& globals) {
+  return PolicyReader(globals).read();
 }
 
 json page_map(const DrawnPolicy& drawn) {

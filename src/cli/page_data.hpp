@@ -3,11 +3,13 @@
 // map of it, and why a flow was denied and which rules would allow it.
 #pragma once
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "command.hpp"
+#include "loaded.hpp"
 #include "trireme/policy/access.hpp"
 #include "trireme/policy/graph.hpp"
 #include "trireme/policy/policy.hpp"
@@ -20,7 +22,25 @@ struct DrawnPolicy {
   policy::Graph graph;
   std::vector<std::string> notes;  // what is not in the graph
 };
-/// Asks the daemon for its policy, workloads, flows (samples of allowed ones too) and connections.
+
+/// Asks the daemon, as often as read() is called, for its policy, workloads and flows (samples of
+/// allowed ones too). Open connections it reads in its loop, with conntrack: for those it is asked
+/// at most once a minute, and so seldom that this takes at most a 200th of its time.
+class PolicyReader {
+ public:
+  explicit PolicyReader(const Globals& globals) : globals_(globals) {}
+  [[nodiscard]] Result<DrawnPolicy> read();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  [[nodiscard]] Status read_live();
+
+  Globals globals_;
+  LiveFlows live_;
+  Clock::time_point next_live_;  // no earlier than this
+};
+
+/// PolicyReader::read(), once.
 [[nodiscard]] Result<DrawnPolicy> drawn_policy(const Globals& globals);
 
 /// "map" of page(), with "title".

@@ -116,11 +116,11 @@ void follow_denials(const Globals& globals, UiLive& live) {
 }
 
 /// Keeps the map up to date while a page is open.
-void follow_map(const Globals& globals, UiLive& live, NewestPolicy& policy) {
+void follow_map(PolicyReader& reader, UiLive& live, NewestPolicy& policy) {
   MapPace pace;
   while (live.wait_for_reader()) {
     const auto began = UiLive::Clock::now();
-    auto drawn = drawn_policy(globals);
+    auto drawn = reader.read();
     std::optional<MapPace::Duration> took;
     if (drawn) {
       const auto shared = std::make_shared<const DrawnPolicy>(std::move(*drawn));
@@ -178,8 +178,16 @@ sigset_t ending_signals() {
 }
 
 int serve(Globals globals, std::uint16_t port) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    return report(globals, fail_errno("cannot create a pipe").value());
+  }
+  Fd reading(ends[0]);
+  const Fd writing(ends[1]);
+  globals.end_pipe = writing.get();
   // If the daemon cannot be asked, say so now.
-  auto drawn = drawn_policy(globals);
+  PolicyReader reader(globals);
+  auto drawn = reader.read();
   if (!drawn) {
     return report(globals, drawn.error());
   }
@@ -191,13 +199,6 @@ int serve(Globals globals, std::uint16_t port) {
   if (!access) {
     return report(globals, access.error());
   }
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    return report(globals, fail_errno("cannot create a pipe").value());
-  }
-  Fd reading(ends[0]);
-  const Fd writing(ends[1]);
-  globals.end_pipe = writing.get();
   // Threads inherit the mask: only this one takes the signals.
   const sigset_t signals = ending_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
@@ -219,7 +220,7 @@ int serve(Globals globals, std::uint16_t port) {
     return report(globals, serving.error());
   }
   std::thread denials([&] { follow_denials(globals, live); });
-  std::thread maps([&] { follow_map(globals, live, policy); });
+  std::thread maps([&] { follow_map(reader, live, policy); });
   print_address(globals, *access, **server, users);
 
   int signal = 0;
