@@ -44,10 +44,12 @@ json denial_json(const json& flow) {
 void DenialList::add(const json& flow, std::uint64_t change) {
   json shown = denial_json(flow);
   const std::uint64_t count = shown["count"].get<std::uint64_t>();
-  json kind = shown;
-  kind.erase("time");
-  kind.erase("count");
-  std::string key = kind.dump();
+  std::string key;
+  // The texts are printable, so that none contains a line end.
+  for (const char* part :
+       {"from", "to", "from_end", "to_end", "port", "verdict", "rule", "reason"}) {
+    key += shown[part].get_ref<const std::string&>() + '\n';
+  }
   if (const auto known = by_key_.find(key); known != by_key_.end()) {
     denials_.splice(denials_.begin(), denials_, known->second);
   } else {

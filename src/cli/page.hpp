@@ -22,7 +22,8 @@ namespace trireme::cli {
 
 /// The page with this data:
 /// {"version": 1, "live": false, "title": "trireme on web-1", "change": 0,
-///  "map": control::map_json() and {"time", "mode": "enforce|audit", "notes": ["text"]},
+///  "map": control::map_json() and {"mode": "enforce|audit", "notes": ["text"]},
+///  "map_time": "2026-01-31T12:00:00Z", "session": see ui_access.hpp (only with "live"),
 ///  "denials": [{"id", "change", "time", "verdict", "from", "to", "from_end", "to_end", "port",
 ///               "count", "rule", "reason", "why": "text", "allow": "TOML"}], newest first,
 ///  "denials_left_out": 0}

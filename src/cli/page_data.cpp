@@ -100,10 +100,13 @@ Result<DrawnPolicy> drawn_policy(const Globals& globals) {
   return PolicyReader(globals).read();
 }
 
+std::string time_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
 json page_map(const DrawnPolicy& drawn) {
   json map = control::map_json(drawn.graph);
   map["title"] = "trireme on " + host_name();
-  map["time"] = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   map["mode"] = drawn.policy.mode == policy::Mode::audit ? "audit" : "enforce";
   map["notes"] = drawn.notes;
   return map;
@@ -151,6 +154,7 @@ Result<json> page_from_disk(const Globals& globals, const DrawnPolicy& drawn) {
               {"title", std::move(title)},
               {"change", 0},
               {"map", std::move(map)},
+              {"map_time", time_now()},
               {"denials", std::move(denials)},
               {"denials_left_out", answer->value("left_out", std::uint64_t{0})}};
 }

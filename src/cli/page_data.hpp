@@ -43,6 +43,8 @@ class PolicyReader {
 /// PolicyReader::read(), once.
 [[nodiscard]] Result<DrawnPolicy> drawn_policy(const Globals& globals);
 
+/// "map_time" of page(): the time now.
+[[nodiscard]] std::string time_now();
 /// "map" of page(), with "title".
 [[nodiscard]] nlohmann::json page_map(const DrawnPolicy& drawn);
 

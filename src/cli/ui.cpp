@@ -19,6 +19,7 @@
 #include <set>
 #include <thread>
 
+#include "known_flows.hpp"
 #include "map_pace.hpp"
 #include "page_data.hpp"
 #include "trireme/base/fd.hpp"
@@ -82,11 +83,11 @@ class NewestPolicy {
   std::shared_ptr<const DrawnPolicy> drawn_;
 };
 
-/// Reads denials as they happen until `live` is stopped and the pipe of `globals` is closed. After
-/// a lost connection it tries again.
+/// Reads denials as they happen while a page is open, until `live` is stopped and the pipe of
+/// `globals` is closed. After a lost connection it tries again.
 void follow_denials(const Globals& globals, UiLive& live) {
-  std::string newest;  // time of the newest denial
-  while (!live.stopped()) {
+  KnownFlows known(kMostKinds);
+  while (live.wait_for_reader()) {
     auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
     if (!client) {
       live.set_problem("denials", client.error().text());
@@ -95,20 +96,20 @@ void follow_denials(const Globals& globals, UiLive& live) {
     }
     client->end_with_reader(globals.end_pipe);
     live.set_problem("denials", "");
-    // The daemon sends those that it remembers first: after a lost connection, known ones again.
-    const std::string known = newest;
+    // The daemon sends those that it remembers first. A connection that nobody needs costs nothing
+    // until there is a denial.
+    bool is_needed = true;
     const auto answer =
         client->call(control::method::flows,
                      {{"follow", true}, {"limit", kMostKinds}, {"verdict", {"deny", "audit"}}}, 0ms,
                      [&](const json& flow) {
-                       const std::string time = flow.value("time", "");
-                       if (time > known) {
+                       if (known.add(flow)) {
                          live.add_denial(flow);
-                         newest = std::max(newest, time);
                        }
-                       return !live.stopped();
+                       is_needed = live.is_watched();
+                       return is_needed;
                      });
-    if (!live.stopped()) {
+    if (is_needed && !live.stopped()) {
       live.set_problem("denials", answer ? "connection to triremed lost" : answer.error().text());
       live.pause(kRetry);
     }
@@ -125,7 +126,7 @@ void follow_map(PolicyReader& reader, UiLive& live, NewestPolicy& policy) {
     if (drawn) {
       const auto shared = std::make_shared<const DrawnPolicy>(std::move(*drawn));
       policy.set(shared);
-      live.set_map(page_map(*shared));
+      live.set_map(page_map(*shared), time_now());
       took = UiLive::Clock::now() - began;
     }
     live.set_problem("map", drawn ? "" : drawn.error().text());
@@ -208,7 +209,7 @@ int serve(Globals globals, std::uint16_t port) {
   NewestPolicy policy;
   const auto first = std::make_shared<const DrawnPolicy>(std::move(*drawn));
   policy.set(first);
-  live.set_map(page_map(*first));
+  live.set_map(page_map(*first), time_now());
   UiRoutes routes(*access, live, [&globals, &policy](const json& flow) {
     return denial_answer(globals, *policy.get(), flow);
   });

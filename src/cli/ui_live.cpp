@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "page.hpp"
+
 namespace trireme::cli {
 namespace {
 
@@ -12,14 +14,12 @@ constexpr std::chrono::seconds kWatched(10);
 
 }  // namespace
 
-void UiLive::set_map(json map) {
+void UiLive::set_map(const json& map, std::string time) {
+  auto text = std::make_shared<const std::string>(script_json(map));
   const std::lock_guard lock(mutex_);
-  const json time = map.value("time", "");
-  map["time"] = map_.value("time", "");
-  const bool is_new = map != map_;
-  map["time"] = time;
-  map_ = std::move(map);
-  if (is_new) {
+  map_time_ = std::move(time);
+  if (map_ == nullptr || *text != *map_) {
+    map_ = std::move(text);
     map_change_ = ++change_;
     changed_.notify_all();
   }
@@ -40,7 +40,7 @@ void UiLive::set_problem(const std::string& source, const std::string& problem) 
   }
 }
 
-json UiLive::changes(std::uint64_t since, Clock::duration longest) {
+UiUpdate UiLive::changes(std::uint64_t since, Clock::duration longest) {
   std::unique_lock lock(mutex_);
   asked_at_ = Clock::now();
   ++readers_;
@@ -48,24 +48,20 @@ json UiLive::changes(std::uint64_t since, Clock::duration longest) {
   changed_.wait_for(lock, longest, [&] { return stopped_ || change_ > since; });
   --readers_;
   asked_at_ = Clock::now();
-  json answer = {{"change", change_}};
   std::string problem;
   for (const auto& [source, text] : problems_) {
     problem = text.empty() ? problem : text;
   }
-  answer["problem"] = problem;
-  if (map_change_ > since) {
-    answer["map"] = map_;
-  }
+  json news = {{"change", change_}, {"problem", problem}, {"map_time", map_time_}};
   if (denial_change_ > since) {
-    answer["denials"] = denials_.since(since);
-    answer["denial_ids"] = denials_.ids();
-    answer["denials_left_out"] = denials_.left_out();
+    news["denials"] = denials_.since(since);
+    news["denial_ids"] = denials_.ids();
+    news["denials_left_out"] = denials_.left_out();
   }
   if (stopped_) {
-    answer["ended"] = true;
+    news["ended"] = true;
   }
-  return answer;
+  return {std::move(news), map_change_ > since ? map_ : nullptr};
 }
 
 std::optional<json> UiLive::flow(std::uint64_t denial) const {

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -16,6 +17,15 @@
 
 namespace trireme::cli {
 
+/// What has changed. The map, of hundreds of kilobytes, is text that all answers share.
+struct UiUpdate {
+  /// {"change": 12, "problem": "text", "map_time": "2026-01-31T12:00:00Z",
+  ///  "denials": changed entries, "denial_ids": [ids of all entries], "denials_left_out": 0 (these
+  ///  three only if one changed), "ended": true (only after stop(): there are no more answers)}
+  nlohmann::json news;
+  std::shared_ptr<const std::string> map;  // JSON, see script_json(); null: not changed
+};
+
 class UiLive {
  public:
   using Clock = std::chrono::steady_clock;
@@ -23,18 +33,14 @@ class UiLive {
   /// `most_denials`: kinds of denial in the list.
   explicit UiLive(std::size_t most_denials) : denials_(most_denials) {}
 
-  /// A map that differs from the last one only in its "time" is no change.
-  void set_map(nlohmann::json map);
+  /// `time`: when the map was made.
+  void set_map(const nlohmann::json& map, std::string time);
   void add_denial(const nlohmann::json& flow);
   /// What hinders `source` from answering; empty if nothing does. Pages show it.
   void set_problem(const std::string& source, const std::string& problem);
 
-  /// Waits until something has changed after the change number `since`, at most for `longest`, and
-  /// returns it:
-  /// {"change": 12, "problem": "text", "map": only if it has changed, "denials": changed entries,
-  ///  "denial_ids": [ids of all entries], "denials_left_out": 0 (these three only if one changed),
-  ///  "ended": true (only after stop(): there are no more answers)}
-  [[nodiscard]] nlohmann::json changes(std::uint64_t since, Clock::duration longest);
+  /// Waits until something has changed after the change number `since`, at most for `longest`.
+  [[nodiscard]] UiUpdate changes(std::uint64_t since, Clock::duration longest);
   /// The flow of an entry of the list.
   [[nodiscard]] std::optional<nlohmann::json> flow(std::uint64_t denial) const;
 
@@ -56,7 +62,8 @@ class UiLive {
   std::condition_variable changed_;
   std::condition_variable asked_;
   std::condition_variable ended_;
-  nlohmann::json map_ = nlohmann::json::object();
+  std::shared_ptr<const std::string> map_;
+  std::string map_time_;
   DenialList denials_;
   std::map<std::string, std::string> problems_;
   std::uint64_t change_ = 0;

@@ -56,8 +56,8 @@ json empty_page() {
             {"folded", false},
             {"left_out", 0},
             {"notes", json::array()},
-            {"mode", "enforce"},
-            {"time", ""}}},
+            {"mode", "enforce"}}},
+          {"map_time", ""},
           {"denials", json::array()},
           {"denials_left_out", 0}};
 }
@@ -163,11 +163,20 @@ UiAnswer UiRoutes::session_answer(unsigned status, json value) const {
   return json_answer(status, value);
 }
 
+UiAnswer UiRoutes::updates(std::uint64_t since) {
+  UiUpdate update = live_.changes(since, kLongestPoll);
+  UiAnswer made = session_answer(200, std::move(update.news));
+  if (update.map) {
+    made.body.pop_back();  // the brace at the end
+    made.body.append(",\"map\":").append(*update.map).append("}");
+  }
+  return made;
+}
+
 UiAnswer UiRoutes::api(const UiRequest& request) {
   if (request.path == "/api/updates") {
     const auto since = number_of(request, "since");
-    return since ? session_answer(200, live_.changes(*since, kLongestPoll))
-                 : session_answer(400, {{"error", "'since' is not a number"}});
+    return since ? updates(*since) : session_answer(400, {{"error", "'since' is not a number"}});
   }
   if (request.path == "/api/denial") {
     const auto id = number_of(request, "id");

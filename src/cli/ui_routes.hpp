@@ -47,6 +47,7 @@ class UiRoutes {
  private:
   [[nodiscard]] UiAnswer route(const UiRequest& request);
   [[nodiscard]] UiAnswer api(const UiRequest& request);
+  [[nodiscard]] UiAnswer updates(std::uint64_t since);
   [[nodiscard]] UiAnswer session_answer(unsigned status, nlohmann::json value) const;
   [[nodiscard]] bool is_too_often(Entry entry);
 

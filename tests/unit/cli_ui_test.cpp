@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "known_flows.hpp"
 #include "map_pace.hpp"
 #include "ui_access.hpp"
 #include "ui_live.hpp"
@@ -228,18 +229,18 @@ TEST_F(UiTest, RefusedRequestsDoNotLockTheOperatorOut) {
 }
 
 TEST_F(UiTest, AWaitEndsWithADenial) {
-  const json before = live_.changes(0, 0ms);
+  const json before = live_.changes(0, 0ms).news;
   std::thread later([this] { live_.add_denial({{"verdict", "deny"}, {"reason", "late"}}); });
-  const json after = live_.changes(before["change"].get<std::uint64_t>(), 60s);
+  const UiUpdate after = live_.changes(before["change"].get<std::uint64_t>(), 60s);
   later.join();
-  EXPECT_EQ(after["denials"][0]["reason"], "late");
-  EXPECT_EQ(after["denial_ids"].size(), 1U);
-  EXPECT_FALSE(after.contains("map")) << "it has not changed";
+  EXPECT_EQ(after.news.at("denials").at(0).at("reason"), "late");
+  EXPECT_EQ(after.news.at("denial_ids").size(), 1U);
+  EXPECT_EQ(after.map, nullptr) << "it has not changed";
 }
 
 TEST_F(UiTest, AWaitEndsWithAStop) {
   std::thread later([this] { live_.stop(); });
-  const json after = live_.changes(99, 60s);
+  const json after = live_.changes(99, 60s).news;
   later.join();
   EXPECT_FALSE(after.contains("denials"));
   EXPECT_TRUE(after.value("ended", false));
@@ -250,7 +251,7 @@ TEST_F(UiTest, AWaitEndsWithAStop) {
 TEST_F(UiTest, AReaderThatWasAnsweredAtOnceIsAReader) {
   EXPECT_FALSE(live_.is_watched());
   live_.add_denial({{"verdict", "deny"}});
-  EXPECT_TRUE(live_.changes(0, 60s).contains("denials"));
+  EXPECT_TRUE(live_.changes(0, 60s).news.contains("denials"));
   EXPECT_TRUE(live_.is_watched());
   EXPECT_TRUE(live_.wait_for_reader()) << "waits for ever otherwise";
 }
@@ -271,21 +272,48 @@ TEST(MapPace, AFailedCallCostsNothing) {
   EXPECT_EQ(pace.after(std::nullopt), 1s);
 }
 
-TEST_F(UiTest, AMapWithAnotherTimeOnlyIsNoChange) {
-  live_.set_map({{"nodes", json::array()}, {"time", "1"}});
-  const auto change = live_.changes(0, 0ms)["change"].get<std::uint64_t>();
-  live_.set_map({{"nodes", json::array()}, {"time", "2"}});
-  EXPECT_EQ(live_.changes(0, 0ms)["change"], change);
-  live_.set_map({{"nodes", {1}}, {"time", "3"}});
-  EXPECT_TRUE(live_.changes(change, 0ms).contains("map"));
+TEST_F(UiTest, TheSameMapAtAnotherTimeIsNoChange) {
+  live_.set_map({{"nodes", json::array()}}, "1");
+  const auto change = live_.changes(0, 0ms).news["change"].get<std::uint64_t>();
+  live_.set_map({{"nodes", json::array()}}, "2");
+  const UiUpdate same = live_.changes(change, 0ms);
+  EXPECT_EQ(same.news.at("change"), change);
+  EXPECT_EQ(same.map, nullptr);
+  EXPECT_EQ(same.news.at("map_time"), "2") << "the age of the map is known all the same";
+  live_.set_map({{"nodes", json::array({1})}}, "3");
+  EXPECT_NE(live_.changes(change, 0ms).map, nullptr);
+}
+
+TEST_F(UiTest, AnAnswerIsOneObjectWithTheMap) {
+  live_.set_map({{"nodes", json::array({"</script>"})}}, "1");
+  UiRequest updates = known("/api/updates");
+  updates.query["since"] = "0";
+  const UiAnswer answer = routes_.answer(updates);
+  EXPECT_THAT(answer.body, Not(HasSubstr("<")));
+  const json parsed = json::parse(answer.body);
+  EXPECT_EQ(parsed.at("map").at("nodes").at(0), "</script>");
+  EXPECT_EQ(parsed.at("instance"), access_.instance());
+}
+
+/// After a lost connection, also where the clock was set back in the meantime.
+TEST(KnownFlows, AFlowIsKnownByAllOfIt) {
+  KnownFlows known(2);
+  const json first = {{"time", "2026-01-31T12:00:00Z"}, {"port", 80}};
+  const json earlier = {{"time", "2026-01-31T11:00:00Z"}, {"port", 80}};
+  EXPECT_TRUE(known.add(first));
+  EXPECT_TRUE(known.add(earlier));
+  EXPECT_FALSE(known.add(first));
+  EXPECT_FALSE(known.add(earlier));
+  EXPECT_TRUE(known.add({{"port", 81}}));
+  EXPECT_TRUE(known.add(first)) << "the oldest is forgotten";
 }
 
 TEST_F(UiTest, AProblemIsShownUntilItIsOver) {
   live_.set_problem("map", "triremed does not answer");
   live_.set_problem("denials", "");
-  EXPECT_EQ(live_.changes(0, 0ms)["problem"], "triremed does not answer");
+  EXPECT_EQ(live_.changes(0, 0ms).news["problem"], "triremed does not answer");
   live_.set_problem("map", "");
-  EXPECT_EQ(live_.changes(0, 0ms)["problem"], "");
+  EXPECT_EQ(live_.changes(0, 0ms).news["problem"], "");
 }
 
 }  // namespace

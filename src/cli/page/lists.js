@@ -160,5 +160,5 @@ function drawState(map) {
   const text = `${notes.join(" · ")}.`;
   if (byId("count").textContent !== text) byId("count").textContent = text;
   const mode = map.mode === "audit" ? "Audit mode: no rule blocks anything. " : "";
-  byId("age").textContent = `${mode}${known.live ? "Live; the map is" : "State"} of ${clock(map.time)}.`;
+  byId("age").textContent = `${mode}${known.live ? "Live; the map is" : "State"} of ${clock(known.map_time)}.`;
 }

@@ -184,6 +184,7 @@ addEventListener("resize", () => fit());
 function take(update) {
   byId("problem").textContent = update.error || update.problem || "";
   if (update.change) known.change = update.change;
+  if (update.map_time) known.map_time = update.map_time;
   if (update.denials) {
     const changed = new Set(update.denials.map((denial) => denial.id));
     const ids = new Set(update.denial_ids);
