@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kBurst = 60;                     // requests at once
-constexpr double kPerSecond = 20;                 // in the long run, of all pages
+constexpr double kPerSecond = 40;                 // in the long run, of all pages
 constexpr std::chrono::seconds kLongestPoll(20);  // for something new
 constexpr const char* kJson = "application/json";
 constexpr const char* kAgain =

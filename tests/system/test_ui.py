@@ -3,11 +3,13 @@
 gets it, and what text of others can do in it."""
 
 import json
+import random
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.parse
@@ -348,6 +350,47 @@ class Ui(HostCase):
             "known.map.edges.some((edge) => edge.did.some((use) => use.ports === 'tcp/7301' && use.verdict === 'allow'))",
             "the flow is allowed now",
         )
+
+    def test_a_denial_appears_within_a_second_among_others(self):
+        """The page asks again and again while there are denials: none may wait for its turn."""
+        db = self.host.labelled("app=db")
+        db.serve_ports("127.0.0.1", 7600, 200)
+        web = self.host.labelled("app=web")
+        loud = self.host.labelled("app=loud")
+        self.opened()
+        ended = threading.Event()
+        failures = []
+
+        def be_loud():
+            port = 0
+            while not ended.wait(0.15):
+                try:
+                    self.assert_refused(loud.exchange("udp", "127.0.0.1", 7700 + port % 100))
+                except AssertionError as failure:
+                    failures.append(failure)
+                    return
+                port += 1
+
+        thread = threading.Thread(target=be_loud)
+        thread.start()
+        took = []
+        try:
+            chance = random.Random(7)
+            for port in range(7600, 7620):
+                ended.wait(chance.uniform(0, 0.7))
+                self.assert_refused(web.exchange("udp", "127.0.0.1", port))
+                refused = time.monotonic()
+                self.browser.until(
+                    f"document.getElementById('denials').textContent.includes('udp/{port}')",
+                    "the denial",
+                    seconds=5,
+                )
+                took.append(time.monotonic() - refused)
+        finally:
+            ended.set()
+            thread.join()
+        self.assertEqual(failures, [])
+        self.assertLess(max(took), 1.0 * waiting.PATIENCE, took)
 
     def assert_denial_explained(self, port):
         """'Why' and 'Allow' of the denial; what 'Allow' shows is a valid policy that allows it."""

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the controls and keys do, and the updates from trirectl.
-const kPause = 1000;  // ms between two requests for updates, at least
+// Between two requests for updates in ms, at least: while there are denials all the time, a new one
+// is shown after that. A server that does not answer is asked less often.
+const kPause = 250;
+const kRetry = 1000;
 
 const kAgain = "Start trirectl ui again, and open the address that it prints.";
 const kStopped = `trirectl ui was stopped. ${kAgain}`;
@@ -198,7 +201,9 @@ function take(update) {
     answers.clear();
     drawKeys();
   }
-  if (update.map || update.denials) draw();
+  // Denials come often: they change neither the map nor the table.
+  if (update.map) draw();
+  else if (update.denials) drawDenials();
 }
 
 function showTitle() {
@@ -224,7 +229,7 @@ async function follow() {
     const update = await hooks.fetchJson(`/api/updates?since=${known.change}`);
     take(update);
     if (update.ended) return;
-    await pause(Math.max(update.error ? kPause : 0, kPause - (performance.now() - began)));
+    await pause(update.error ? kRetry : Math.max(0, kPause - (performance.now() - began)));
   }
 }
 
