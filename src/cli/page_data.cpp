@@ -40,7 +40,7 @@ std::string explanation(const Globals& globals, const policy::SeenFlow& flow) {
                            {"to", flow.to.text()},
                            {"port", policy::port_text(flow.protocol, flow.port)}},
                           kExplainLimit);
-  return answer ? answer->value("text", "") : "There is no explanation: " + answer.error().text();
+  return answer ? answer->value("text", "") : "cannot explain: " + answer.error().text();
 }
 
 std::string rules_for(const DrawnPolicy& drawn, const policy::SeenFlow& flow) {
@@ -115,9 +115,9 @@ json page_map(const DrawnPolicy& drawn) {
 json denial_answer(const Globals& globals, const DrawnPolicy& drawn, const json& flow) {
   const auto seen = control::seen_flow(flow);
   if (!seen) {
-    const std::string reason = printable(flow.value("reason", "its reason is not known"));
-    return {{"why", "Not by a rule of the policy: " + reason + "\n"},
-            {"allow", "# No rule can allow it: " + reason + "\n"}};
+    const std::string reason = printable(flow.value("reason", "the reason is not known"));
+    return {{"why", reason + "\n"},
+            {"allow", "# No rule on this host can allow it: " + reason + "\n"}};
   }
   return {{"why", printable_lines(explanation(globals, *seen))},
           {"allow", printable_lines(rules_for(drawn, *seen))}};

@@ -49,7 +49,8 @@ class PolicyReader {
 [[nodiscard]] nlohmann::json page_map(const DrawnPolicy& drawn);
 
 /// {"why": what `policy explain` says of the flow, "allow": what `policy suggest` says of it
-/// alone}. Either says why there is no answer. `flow` is an object of the control method `flows`.
+/// alone}. Either says why there is no answer: no rule decides about an end in quarantine, for
+/// example. `flow` is an object of the control method `flows`.
 [[nodiscard]] nlohmann::json denial_answer(const Globals& globals, const DrawnPolicy& drawn,
                                            const nlohmann::json& flow);
 

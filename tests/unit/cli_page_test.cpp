@@ -9,6 +9,7 @@
 #include <string>
 
 #include "denial_list.hpp"
+#include "page_data.hpp"
 #include "page_files.hpp"
 
 namespace trireme::cli {
@@ -126,6 +127,17 @@ TEST(DenialList, TextsArePrintable) {
   json flow = denied("web", "db", 80);
   flow["reason"] = "a\x1b[31m\nb";
   EXPECT_EQ(denial_json(flow)["reason"], "a?[31m?b");
+}
+
+/// No rule decides about it, neither here nor elsewhere.
+TEST(DenialAnswer, OfAnEndInQuarantine) {
+  json flow = denied("web", "db", 80);
+  flow["destination"]["quarantined"] = true;
+  flow["reason"] = "the destination is in quarantine";
+  const json answer = denial_answer(Globals(), DrawnPolicy(), flow);
+  EXPECT_EQ(answer.at("why"), "the destination is in quarantine\n");
+  EXPECT_EQ(answer.at("allow"),
+            "# No rule on this host can allow it: the destination is in quarantine\n");
 }
 
 TEST(DenialList, EndsNameTheNodesOfTheMap) {

@@ -116,7 +116,7 @@ function drawDenials() {
   wanted.forEach((item, at) => { if (list.children[at] !== item) moveBefore(list, item, at); });
   byId("denials-count").textContent = `(${shown.length})`;
   byId("denials-note").textContent = known.denials_left_out
-    ? `${counted(known.denials_left_out, "older kind")} of denial ${known.denials_left_out === 1 ? "is" : "are"} left out: 'trirectl flows' has more.`
+    ? `${counted(known.denials_left_out, "kind")} of denial ${known.denials_left_out === 1 ? "is" : "are"} not listed: 'trirectl flows' has more.`
     : shown.length ? "" : `No denials${known.denials.length ? " match" : " so far"}.`;
 }
 
