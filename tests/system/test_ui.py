@@ -470,6 +470,20 @@ class Ui(HostCase):
         self.host.labelled("app=late")
         self.browser.until(f"{SHOWN}.includes('app=late')", "the new workload", seconds=20)
 
+    def test_the_age_of_the_map_while_nothing_changes(self):
+        self.opened()
+        browser = self.browser
+        browser.until("/\\d:\\d/.test(document.getElementById('age').textContent)", "the age")
+        age = browser.value("document.getElementById('age').textContent")
+        browser.value("void (window.before = known.map)")
+        browser.until(
+            f"document.getElementById('age').textContent !== {json.dumps(age)}",
+            "a younger map",
+            seconds=45,
+        )
+        self.assertTrue(browser.value("known.map === window.before"), "it is the same map")
+        self.assertTrue(browser.value("document.getElementById('empty').hidden"))
+
     def test_a_stop_ends_the_page(self):
         self.opened()
         self.process.send_signal(signal.SIGTERM)

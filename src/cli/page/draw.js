@@ -276,7 +276,7 @@ function drawMap(map) {
   drawGroups(picture.layout, edges);
   drawNodes(picture.layout, edges);
   drawEdges(chosenNode());
-  byId("empty").hidden = nodes.length > 0;
+  byId("empty").hidden = nodes.length > 0 || !isFiltered();
   if (picture.layout !== old) fit();
 }
 

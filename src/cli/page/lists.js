@@ -159,6 +159,12 @@ function drawState(map) {
   notes.push(...(map.notes || []));
   const text = `${notes.join(" · ")}.`;
   if (byId("count").textContent !== text) byId("count").textContent = text;
-  const mode = map.mode === "audit" ? "Audit mode: no rule blocks anything. " : "";
-  byId("age").textContent = `${mode}${known.live ? "Live; the map is" : "State"} of ${clock(known.map_time)}.`;
+  drawAge();
+}
+
+/// The age grows with every answer, also while nothing changes.
+function drawAge() {
+  const mode = known.map.mode === "audit" ? "Audit mode: no rule blocks anything. " : "";
+  const text = known.map_time ? `${mode}${known.live ? "Live; the map is" : "State"} of ${clock(known.map_time)}.` : "";
+  if (byId("age").textContent !== text) byId("age").textContent = text;
 }

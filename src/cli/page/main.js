@@ -204,6 +204,7 @@ function take(update) {
   // Denials come often: they change neither the map nor the table.
   if (update.map) draw();
   else if (update.denials) drawDenials();
+  drawAge();
 }
 
 function showTitle() {

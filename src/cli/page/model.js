@@ -37,12 +37,15 @@ function prepare(map) {
   return map;
 }
 
+const hasAllStates = () => choice.states.size === Object.keys(kRank).length;
+const isFiltered = () => choice.terms.length > 0 || !hasAllStates();
+
 /// The nodes and edges that search and filter leave. A node that matches is shown without its
 /// edges too; an edge that matches is shown with both of its nodes.
 function visible(map) {
   const edges = map.edges.filter((edge) => choice.states.has(edge.state) && matches(edge.words));
   const ends = new Set(edges.flatMap((edge) => [edge.source, edge.target]));
-  const all = choice.states.size === Object.keys(kRank).length;
+  const all = hasAllStates();
   const nodes = map.nodes.filter((node) => ends.has(node) || (all && matches(node.words)));
   return {nodes, edges};
 }
