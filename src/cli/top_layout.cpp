@@ -152,6 +152,19 @@ std::string fitted(std::string_view text, std::size_t width, bool is_right) {
   return is_right ? fill + shown : shown + fill;
 }
 
+std::vector<std::string> folded(std::string_view text, std::size_t width) {
+  std::vector<std::string> lines;
+  do {
+    std::string_view line = prefix(text, width);
+    if (line.empty()) {
+      line = text;  // no character is as narrow as this
+    }
+    lines.emplace_back(line);
+    text.remove_prefix(line.size());
+  } while (!text.empty());
+  return lines;
+}
+
 std::string rate_text(const std::optional<double>& rate) {
   if (!rate) {
     return "-";

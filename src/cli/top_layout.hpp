@@ -23,6 +23,9 @@ void use_wide_characters();
 /// wide has "…" in its middle: labels often differ at their ends.
 [[nodiscard]] std::string fitted(std::string_view text, std::size_t width, bool is_right = false);
 
+/// The whole text in lines of at most `width` columns, at least one line.
+[[nodiscard]] std::vector<std::string> folded(std::string_view text, std::size_t width);
+
 /// "0", "12.3k", "1.5M"; "-" for nullopt. At most six characters.
 [[nodiscard]] std::string rate_text(const std::optional<double>& rate);
 [[nodiscard]] std::string title(TopView view, TopColumn column);

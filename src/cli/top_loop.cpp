@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 /// An answer that is this much older than the next one should be is not shown as current.
 constexpr std::chrono::seconds kLate(3);
 constexpr std::size_t kHeadLines = 2;
-constexpr std::size_t kFootLines = 2;
+constexpr std::size_t kFootLines = 1;     // without those of the selected row
 constexpr std::size_t kMostFilter = 256;  // bytes
 
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): set by a signal handler
@@ -245,10 +245,25 @@ class Top {
     }
   }
 
-  /// Lines for rows.
-  [[nodiscard]] std::size_t body() const {
+  /// Lines that are neither heading nor foot.
+  [[nodiscard]] std::size_t middle() const {
     const std::size_t height = screen_.height();
     return height > kHeadLines + kFootLines ? height - kHeadLines - kFootLines : 0;
+  }
+  /// The selected row in full. Half of the screen is the table's, whatever it needs.
+  [[nodiscard]] std::vector<std::string> selected_lines() const {
+    if (selected_ >= rows_.size()) {
+      return {""};
+    }
+    const TopRow& row = rows_[selected_];
+    auto lines =
+        folded(row.other.empty() ? row.name : row.name + " -> " + row.other, screen_.width());
+    lines.resize(std::min(lines.size(), std::max<std::size_t>(middle() / 2, 1)));
+    return lines;
+  }
+  /// Lines for rows.
+  [[nodiscard]] std::size_t body() const {
+    return middle() - std::min(middle(), selected_lines().size());
   }
 
   void put_line(std::size_t line, const std::string& text, Style style) {
@@ -293,7 +308,7 @@ class Top {
     const std::size_t width = screen_.width();
     const std::size_t height = screen_.height();
     put_line(0, head_text(), model_.has_answer() ? Style::title : Style::alarm);
-    if (height < kHeadLines + kFootLines + 1) {
+    if (middle() < 2) {
       return;
     }
     first_ = std::min(first_, selected_);
@@ -319,11 +334,11 @@ class Top {
                     is_selected ? Style::selected : style_of(shown[i], place.column));
       }
     }
-    if (selected_ < rows_.size()) {
-      const TopRow& row = rows_[selected_];
-      put_line(height - 2, row.other.empty() ? row.name : row.name + " -> " + row.other,
-               Style::plain);
-    } else if (model_.has_answer()) {
+    const std::vector<std::string> selected = selected_lines();
+    for (std::size_t i = 0; i < selected.size(); ++i) {
+      put_line(height - kFootLines - selected.size() + i, selected[i], Style::plain);
+    }
+    if (rows_.empty() && model_.has_answer()) {
       put_line(kHeadLines, order_.filter.empty() ? "no traffic yet" : "nothing matches the filter",
                Style::dim);
     }

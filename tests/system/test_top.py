@@ -220,6 +220,27 @@ class Top(HostCase):
         terminal.keys("x")
         terminal.shows("WORKLOADS")
 
+    def test_the_selected_row_is_shown_in_full(self):
+        """Two identities whose labels are longer than the screen is wide, and differ in the middle."""
+        texts = []
+        for middle in ("aaa", "bbb"):
+            labels = f"app=long,k1={'x' * 50}-{middle},k2={'y' * 50}"
+            end = self.host.labelled(labels)
+            self.assert_refused(end.exchange("udp", "127.0.0.1", 7600))
+            texts.append(labels)
+        terminal = self.top("--filter", "app=long", columns=80)
+
+        def foot(text):
+            return text.replace("\n", "")
+
+        terminal.shows(lambda text: any(labels in foot(text) for labels in texts))
+        first = next(labels for labels in texts if labels in foot(terminal.text()))
+        terminal.keys("j")
+        second = texts[1 - texts.index(first)]
+        terminal.shows(lambda text: second in foot(text) and first not in foot(text))
+        terminal.resize(80, 6)
+        terminal.shows(lambda text: "…" in text and "q quit" in text)
+
     def test_the_size_follows_the_terminal(self):
         self.connect()
         terminal = self.top()

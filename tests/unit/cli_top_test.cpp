@@ -246,5 +246,12 @@ TEST_F(TopLayout, ANarrowTerminalHasFewerNumbers) {
   EXPECT_TRUE(has(70, TopColumn::name, TopColumn::denied_rate));
 }
 
+TEST(TopLayout, TheSelectedRowIsFoldedAndWhole) {
+  EXPECT_THAT(folded("", 10), ElementsAre(""));
+  EXPECT_THAT(folded("app=web", 10), ElementsAre("app=web"));
+  EXPECT_THAT(folded("app=web", 3), ElementsAre("app", "=we", "b"));
+  EXPECT_THAT(folded("app=web", 0), ElementsAre("app=web"));
+}
+
 }  // namespace
 }  // namespace trireme::cli
