@@ -470,6 +470,39 @@ class Ui(HostCase):
         self.host.labelled("app=late")
         self.browser.until(f"{SHOWN}.includes('app=late')", "the new workload", seconds=20)
 
+    def test_updates_leave_what_the_user_does(self):
+        """Zoom, the edges of the node under the pointer, and text that is selected in the table."""
+        self.served("app=db", 7311)
+        web = self.host.labelled("app=web")
+        self.host.labelled("app=more")
+        web.open("live", "tcp", "127.0.0.1")
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7311))
+        self.opened()
+        browser = self.browser
+        browser.until("document.querySelector('.edge.deny')", "the denied edge", seconds=20)
+        browser.value("document.getElementById('in').click()")
+        browser.value("document.getElementById('tab-edges').click()")
+        browser.value(
+            "getSelection().selectAllChildren(document.querySelector('#edges tr td:nth-child(2)'))"
+        )
+        browser.value(
+            "[...document.querySelectorAll('.node')].find((node) => node.getAttribute('aria-label').startsWith('app=web')).dispatchEvent(new MouseEvent('mouseenter'))"
+        )
+        seen = "[String(getSelection()), document.querySelectorAll('.edge.lit').length, d3.zoomTransform(svg.node()).k]"
+        before = browser.value(seen)
+        self.assertTrue(before[0])
+        self.assertGreater(before[1], 0)
+        self.host.labelled("app=more")
+        browser.until(
+            "known.map.nodes.some((node) => node.text === 'app=more' && node.workloads === 2)",
+            "a second workload",
+            seconds=20,
+        )
+        self.assertEqual(browser.value(seen), before)
+        self.host.labelled("app=new")
+        browser.until(f"{SHOWN}.includes('app=new')", "a new node", seconds=20)
+        self.assertEqual(browser.value(seen), before)
+
     def test_the_age_of_the_map_while_nothing_changes(self):
         self.opened()
         browser = self.browser

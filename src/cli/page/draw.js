@@ -3,7 +3,10 @@
 // an element keeps the keyboard's focus when the map changes.
 // More connections are drawn as one line for each pair of groups.
 const kManyEdges = {all: 150, few: 60, perNode: 2.5};
-const picture = {layout: null, shown: null, byGroups: false, last: null};
+// `last`: id of the node that Tab leads to; `lit`: id of the one under the pointer or with the focus,
+// whose own connections are drawn; `moved`: the user has chosen what the map shows; `links`: those
+// of the map without `lit`.
+const picture = {layout: null, shown: null, byGroups: false, last: null, lit: null, moved: false, links: []};
 const svg = d3.select("#map");
 const marks = svg.append("defs");
 for (const state of Object.keys(kRank)) {
@@ -14,7 +17,10 @@ for (const state of Object.keys(kRank)) {
 const world = svg.append("g");
 const [groupLayer, edgeLayer, titleLayer, nodeLayer] = ["groups", "edges", "titles", "nodes"]
   .map((name) => world.append("g").attr("class", name));
-const zoom = d3.zoom().scaleExtent([0.05, 4]).on("zoom", () => world.attr("transform", d3.zoomTransform(svg.node())));
+const zoom = d3.zoom().scaleExtent([0.05, 4]).on("zoom", () => {
+  world.attr("transform", d3.zoomTransform(svg.node()));
+  picture.moved = true;
+});
 svg.call(zoom).on("dblclick.zoom", null);
 
 function fit() {
@@ -25,6 +31,7 @@ function fit() {
   const scale = Math.min(1.3, (clientWidth - 2 * edge) / width, (clientHeight - head - edge) / height);
   svg.call(zoom.transform, d3.zoomIdentity
     .translate((clientWidth - width * scale) / 2, head + (clientHeight - head - edge - height * scale) / 2).scale(scale));
+  picture.moved = false;
 }
 
 /// Moves the map so that the box can be seen; zooms in if its text would be too small to read.
@@ -102,7 +109,7 @@ function bundles(edges) {
     const {a, b} = linkOf(edge);
     if (a.group === b.group) continue;
     const [first, second] = a.group.name < b.group.name ? [a.group, b.group] : [b.group, a.group];
-    const key = `${first.name}\n${second.name}`;
+    const key = `groups\n${first.name}\n${second.name}`;  // an edge has one line end in its key
     if (!found.has(key)) found.set(key, {key, state: edge.state, edges: [], a: first, b: second, bundle: true});
     const link = found.get(key);
     link.edges.push(edge);
@@ -149,10 +156,18 @@ function placeLabels(links) {
   return links;
 }
 
-function drawEdges(lit) {
-  const {edges} = picture.shown;
-  const own = lit ? edges.filter((edge) => edge.source === lit || edge.target === lit) : [];
-  const shown = picture.byGroups ? [...placeLabels(route(bundles(edges))), ...route(own.map(linkOf))] : route(edges.map(linkOf));
+const nodeById = (id) => (id === null ? null : picture.shown.nodes.find((node) => node.id === id) || null);
+const chosenNode = () => nodeById(choice.node);
+
+function light(node) {
+  picture.lit = node ? node.id : null;
+  drawEdges();
+}
+
+function drawEdges() {
+  const lit = nodeById(picture.lit) || chosenNode();
+  const own = lit && picture.byGroups ? picture.shown.edges.filter((edge) => edge.source === lit || edge.target === lit) : [];
+  const shown = [...picture.links, ...route(own.map(linkOf))];
   // Denied ones are drawn last, above the others.
   shown.sort((a, b) => kRank[b.state] - kRank[a.state]);
   const touches = (link) => !link.bundle && link.edges.some((edge) => edge.source === lit || edge.target === lit);
@@ -227,10 +242,10 @@ function drawNodes(layout, edges) {
     return made.each(function bind() {
       const box = () => d3.select(this).datum();
       withTip(this, () => nodeText(box().node, picture.shown.edges));
-      this.addEventListener("mouseenter", () => drawEdges(box().node));
-      this.addEventListener("mouseleave", () => drawEdges(chosenNode()));
+      this.addEventListener("mouseenter", () => light(box().node));
+      this.addEventListener("mouseleave", () => light(null));
       this.addEventListener("focus", () => hooks.focusNode(box(), this));
-      this.addEventListener("blur", () => { hideTip(); drawEdges(chosenNode()); });
+      this.addEventListener("blur", () => { hideTip(); light(null); });
       this.addEventListener("click", () => hooks.chooseNode(box().node));
       this.addEventListener("keydown", (event) => hooks.nodeKey(event, box()));
     });
@@ -247,16 +262,15 @@ function drawNodes(layout, edges) {
     .attr("y", (box) => box.y + box.height - kText.pad);
 }
 
-const chosenNode = () => picture.shown.nodes.find((node) => node.id === choice.node) || null;
-
 /// Draws what is visible. Places stay as they are while the same nodes are shown in the same groups.
-function drawMap(map) {
+/// What the user looks at stays too if `isUpdate`: other changes are the user's own.
+function drawMap(map, isUpdate) {
   const shown = visible(map);
   const key = choice.group === "-" ? "" : choice.group || bestKey(map.nodes);
   const {nodes, edges} = shown;
   const many = edges.length > kManyEdges.all || (edges.length > kManyEdges.few && edges.length > kManyEdges.perNode * nodes.length);
   picture.byGroups = new Set(nodes.map((node) => groupOf(node, key))).size > 1 && (choice.detail === "groups" || (choice.detail === "auto" && many));
-  const plan = [key, picture.byGroups, ...nodes.map((node) => `${node.id}\n${node.text}\n${node.workloads > 1 ? node.workloads : ""}`).sort()].join("\0");
+  const plan = [key, picture.byGroups, ...nodes.map((node) => `${node.id}\n${node.text}\n${digitsOf(node)}`).sort()].join("\0");
   const old = picture.layout;
   picture.shown = shown;
   if (!old || old.plan !== plan) {
@@ -269,15 +283,17 @@ function drawMap(map) {
     const boxes = new Map();
     for (const box of old.boxes.values()) {
       box.node = now.get(box.node.id);
+      box.more = moreText(box.node);
       boxes.set(box.node, box);
     }
     old.boxes = boxes;
   }
+  picture.links = picture.byGroups ? placeLabels(route(bundles(edges))) : route(edges.map(linkOf));
   drawGroups(picture.layout, edges);
   drawNodes(picture.layout, edges);
-  drawEdges(chosenNode());
+  drawEdges();
   byId("empty").hidden = nodes.length > 0 || !isFiltered();
-  if (picture.layout !== old) fit();
+  if (picture.layout !== old && !(isUpdate && picture.moved)) fit();
 }
 
 /// The next node in the direction of an arrow key, or null.

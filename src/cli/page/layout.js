@@ -38,10 +38,16 @@ function wrapped(text, width, font) {
   return lines;
 }
 
+/// Digits of the number of workloads, 0 if it is not shown. A box has room for any such number, so that
+/// the map does not move when workloads start and end.
+const digitsOf = (node) => (node.workloads > 1 ? String(node.workloads).length : 0);
+const moreText = (node) => (node.workloads > 1 ? counted(node.workloads, "workload") : "");
+
 function boxOf(node, group) {
   const lines = wrapped(textIn(node, group), kText.width);
-  const more = node.workloads > 1 ? counted(node.workloads, "workload") : "";
-  const width = Math.max(64, ...lines.map((line) => measure(line)), measure(more, "12px sans-serif")) + 2 * kText.pad;
+  const more = moreText(node);
+  const widest = more ? counted(Number("8".repeat(digitsOf(node))), "workload") : "";
+  const width = Math.max(64, ...lines.map((line) => measure(line)), measure(widest, "12px sans-serif")) + 2 * kText.pad;
   return {node, lines, more, width, height: 2 * kText.pad + lines.length * kText.line - 3 + (more ? kText.more : 0)};
 }
 

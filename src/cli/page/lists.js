@@ -110,14 +110,19 @@ function drawDenials() {
     return item;
   });
   known.denials.forEach((denial) => seenDenials.add(denial.id));
-  // Elements that stay where they are keep the keyboard's focus.
-  const keep = new Set(wanted);
-  for (const item of [...list.children]) if (!keep.has(item)) item.remove();
-  wanted.forEach((item, at) => { if (list.children[at] !== item) moveBefore(list, item, at); });
+  arrange(list, wanted);
   byId("denials-count").textContent = `(${shown.length})`;
   byId("denials-note").textContent = known.denials_left_out
     ? `${counted(known.denials_left_out, "kind")} of denial ${known.denials_left_out === 1 ? "is" : "are"} not listed: 'trirectl flows' has more.`
     : shown.length ? "" : `No denials${known.denials.length ? " match" : " so far"}.`;
+}
+
+/// Makes these elements, in this order, the children of a list. Those that stay where they are keep the
+/// keyboard's focus and what is selected in them.
+function arrange(list, wanted) {
+  const keep = new Set(wanted);
+  for (const item of [...list.children]) if (!keep.has(item)) item.remove();
+  wanted.forEach((item, at) => { if (list.children[at] !== item) moveBefore(list, item, at); });
 }
 
 /// Moving an element takes the focus from the button in it.
@@ -125,6 +130,17 @@ function moveBefore(list, item, at) {
   const focused = item.contains(document.activeElement) ? document.activeElement : null;
   list.insertBefore(item, list.children[at] || null);
   if (focused) focused.focus({preventScroll: true});
+}
+
+function edgeRow(edge, text) {
+  const row = make("tr");
+  [row.dataset.key, row.dataset.text] = [edge.key, text];
+  row.append(make("td", edge.source.text), make("td", edge.target.text), make("td", edge.may || "–"));
+  const did = make("td");
+  for (const use of edge.did) did.append(make("div", `${use.verdict} ${use.ports} ×${use.count.toLocaleString("en-US")}`, use.verdict));
+  if (edge.did_left_out) did.append(make("div", `and ${edge.did_left_out} more`));
+  row.append(did, make("td", edge.rules.join("; ")));
+  return row;
 }
 
 function drawTable() {
@@ -136,14 +152,12 @@ function drawTable() {
   }
   const edges = picture.shown.edges.filter((edge) => !chosen || edge.source === chosen || edge.target === chosen)
     .sort((a, b) => kRank[a.state] - kRank[b.state] || (a.key < b.key ? -1 : 1));
-  byId("edges").replaceChildren(...edges.slice(0, kMostRows).map((edge) => {
-    const row = make("tr");
-    row.append(make("td", edge.source.text), make("td", edge.target.text), make("td", edge.may || "–"));
-    const did = make("td");
-    for (const use of edge.did) did.append(make("div", `${use.verdict} ${use.ports} ×${use.count.toLocaleString("en-US")}`, use.verdict));
-    if (edge.did_left_out) did.append(make("div", `and ${edge.did_left_out} more`));
-    row.append(did, make("td", edge.rules.join("; ")));
-    return row;
+  const list = byId("edges");
+  const rows = new Map([...list.children].map((row) => [row.dataset.key, row]));
+  arrange(list, edges.slice(0, kMostRows).map((edge) => {
+    const text = edgeText(edge);
+    const row = rows.get(edge.key);
+    return row && row.dataset.text === text ? row : edgeRow(edge, text);
   }));
   byId("edges-note").textContent = edges.length > kMostRows
     ? `The first ${counted(kMostRows, "connection")} of ${edges.length.toLocaleString("en-US")}: a search shows others.` : counted(edges.length, "connection");

@@ -48,7 +48,7 @@ const hooks = {
     nodeLayer.selectAll("g.node").attr("tabindex", (each) => (each === box ? 0 : -1));
     if (!element.matches(":focus-visible")) return;
     reveal(box);
-    drawEdges(box.node);
+    light(box.node);
     const [frame, rect] = [byId("mapbox").getBoundingClientRect(), element.querySelector("rect").getBoundingClientRect()];
     showTip(nodeText(box.node, picture.shown.edges), rect.left - frame.left, rect.bottom - frame.top);
   },
@@ -104,8 +104,9 @@ function selectTab(id) {
   }
 }
 
-function draw() {
-  drawMap(known.map);
+/// `isUpdate`: trirectl has sent something; else the user has changed something.
+function draw(isUpdate = false) {
+  drawMap(known.map, isUpdate);
   drawTable();
   drawDenials();
   drawState(known.map);
@@ -180,7 +181,7 @@ for (const tab of document.querySelectorAll("[role=tab]")) {
     byId(other).focus();
   });
 }
-addEventListener("resize", () => fit());
+addEventListener("resize", () => { if (!picture.moved) fit(); });
 
 // --- updates ---
 
@@ -202,7 +203,7 @@ function take(update) {
     drawKeys();
   }
   // Denials come often: they change neither the map nor the table.
-  if (update.map) draw();
+  if (update.map) draw(true);
   else if (update.denials) drawDenials();
   drawAge();
 }
