@@ -475,7 +475,6 @@ class Ui(HostCase):
         self.served("app=db", 7311)
         web = self.host.labelled("app=web")
         self.host.labelled("app=more")
-        web.open("live", "tcp", "127.0.0.1")
         self.assert_refused(web.exchange("tcp", "127.0.0.1", 7311))
         self.opened()
         browser = self.browser
@@ -502,6 +501,33 @@ class Ui(HostCase):
         self.host.labelled("app=new")
         browser.until(f"{SHOWN}.includes('app=new')", "a new node", seconds=20)
         self.assertEqual(browser.value(seen), before)
+
+    def test_an_explanation_stays_open_through_a_search(self):
+        self.served("app=db", 7312)
+        web = self.host.labelled("app=web")
+        self.opened()
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7312))
+        browser = self.browser
+        item = "[...document.querySelectorAll('#denials li')].find((item) => item.textContent.includes('tcp/7312'))"
+        browser.until(item, "the denial")
+        browser.value(f"{item}.querySelector('button[data-what=why]').click()")
+        browser.until(f"{item}.querySelector('pre')", "the explanation")
+        browser.value("document.getElementById('search').focus()")
+        browser.type("zzz")
+        browser.until(f"!({item})", "the search")
+        browser.value(
+            "(() => { const box = document.getElementById('search'); box.value = ''; box.dispatchEvent(new Event('input')); })()"
+        )
+        browser.until(item, "the denial again")
+        self.assertTrue(browser.value(f"{item}.querySelector('pre') !== null"))
+        self.assertEqual(
+            browser.value(
+                f"{item}.querySelector('button[data-what=why]').getAttribute('aria-expanded')"
+            ),
+            "true",
+        )
+        browser.value(f"{item}.querySelector('button[data-what=why]').click()")
+        self.assertTrue(browser.value(f"{item}.querySelector('pre') === null"), "one click closes")
 
     def test_the_age_of_the_map_while_nothing_changes(self):
         self.opened()

@@ -2,9 +2,10 @@
 // The lists beside the map: denials with their reasons and the rules that would allow them, and the
 // connections as a table, which says everything that the map shows.
 const kMostRows = 1000;
-const opened = new Map();  // id of a denial: which of its texts is shown, "why" or "allow"
-const answers = new Map();  // id of a denial: {why, allow} or {error}
-const seenDenials = new Set();  // ids: the others are new
+// Of the denials that trirectl lists, by id: their elements, which stay while a search hides them, and
+// {why, allow} by the policy of the map.
+const items = new Map();
+const answers = new Map();
 
 function clock(time) {
   const date = new Date(time);
@@ -24,14 +25,15 @@ async function answerOf(denial) {
   return answers.get(denial.id);
 }
 
+/// item.dataset.open: which of the texts is shown, "why" or "allow", or nothing.
 async function toggle(denial, what, item) {
-  if (opened.get(denial.id) === what) {
-    opened.delete(denial.id);
-    showTexts(denial, item, null);
+  if (item.dataset.open === what) {
+    delete item.dataset.open;
+    showTexts(item, null);
     return;
   }
-  opened.set(denial.id, what);
-  showTexts(denial, item, await answerOf(denial));
+  item.dataset.open = what;
+  showTexts(item, await answerOf(denial));
 }
 
 function copyButton(pre) {
@@ -49,8 +51,8 @@ function copyButton(pre) {
   return button;
 }
 
-function showTexts(denial, item, answer) {
-  const what = opened.get(denial.id);
+function showTexts(item, answer) {
+  const what = item.dataset.open;
   for (const button of item.querySelectorAll("button[aria-expanded]")) {
     button.setAttribute("aria-expanded", String(button.dataset.what === what));
   }
@@ -65,10 +67,12 @@ function showTexts(denial, item, answer) {
   }
   const pre = make("pre", answer[what]);
   pre.tabIndex = 0;
+  // The policy can change while the text is shown.
+  const then = `By the policy of ${clock(known.map_time)}`;
   if (what === "allow") {
-    box.replaceChildren(make("p", "Nothing has changed. To allow this, review the text and save it in a file in policy.d:", "note"), pre, copyButton(pre));
+    box.replaceChildren(make("p", `${then}. Nothing has changed. To allow this, review the text and save it in a file in policy.d:`, "note"), pre, copyButton(pre));
   } else {
-    box.replaceChildren(pre);
+    box.replaceChildren(make("p", `${then}:`, "note"), pre);
   }
 }
 
@@ -96,21 +100,28 @@ function denialItem(denial) {
   return item;
 }
 
+/// The element of a denial, with its newest time and count. `isFresh`: it came while the page was open.
+function itemOf(denial, isFresh) {
+  if (!items.has(denial.id)) {
+    items.set(denial.id, denialItem(denial));
+    if (isFresh) items.get(denial.id).classList.add("fresh");
+  }
+  const item = items.get(denial.id);
+  const time = item.querySelector("time");
+  time.dateTime = denial.time;
+  time.textContent = clock(denial.time);
+  item.querySelector(".count").textContent = denial.count > 1 ? `×${denial.count.toLocaleString("en-US")}` : "";
+  return item;
+}
+
 function drawDenials() {
-  const list = byId("denials");
-  const shown = known.denials.filter((denial) => choice.states.has(denial.verdict) && matches(wordsOfDenial(denial)));
-  const items = new Map([...list.children].map((item) => [item.dataset.id, item]));
-  const wanted = shown.map((denial) => {
-    const item = items.get(String(denial.id)) || denialItem(denial);
-    const time = item.querySelector("time");
-    time.dateTime = denial.time;
-    time.textContent = clock(denial.time);
-    item.querySelector(".count").textContent = denial.count > 1 ? `×${denial.count.toLocaleString("en-US")}` : "";
-    if (known.live && seenDenials.size && !seenDenials.has(denial.id)) item.classList.add("fresh");
-    return item;
-  });
-  known.denials.forEach((denial) => seenDenials.add(denial.id));
-  arrange(list, wanted);
+  const isFresh = known.live && items.size > 0;
+  const all = known.denials.map((denial) => [denial, itemOf(denial, isFresh)]);
+  const shown = all.filter(([denial]) => choice.states.has(denial.verdict) && matches(wordsOfDenial(denial)));
+  arrange(byId("denials"), shown.map(([, item]) => item));
+  const listed = new Set(known.denials.map((denial) => denial.id));
+  for (const id of items.keys()) if (!listed.has(id)) items.delete(id);
+  for (const id of answers.keys()) if (!listed.has(id)) answers.delete(id);
   byId("denials-count").textContent = `(${shown.length})`;
   byId("denials-note").textContent = known.denials_left_out
     ? `${counted(known.denials_left_out, "kind")} of denial ${known.denials_left_out === 1 ? "is" : "are"} not listed: 'trirectl flows' has more.`
