@@ -3,6 +3,7 @@
 // an element keeps the keyboard's focus when the map changes.
 // More connections are drawn as one line for each pair of groups.
 const kManyEdges = {all: 150, few: 60, perNode: 2.5};
+const kMostLabels = 200;
 // `last`: id of the node that Tab leads to; `lit`: id of the one under the pointer or with the focus,
 // whose own connections are drawn; `moved`: the user has chosen what the map shows; `links`: those
 // of the map without `lit`.
@@ -136,8 +137,12 @@ function linkText(link) {
 }
 
 /// Sets link.label to a place on the curve where the text covers neither a group nor another text;
-/// null if there is none: the tooltip has the number too.
+/// null if there is none, or if there are too many lines to read: the tooltip has the number too.
 function placeLabels(links) {
+  if (links.length > kMostLabels) {
+    for (const link of links) link.label = null;
+    return links;
+  }
   const taken = picture.layout.groups.map((group) => ({x: group.x - 2, y: group.y - 26, width: group.width + 4, height: group.height + 28}));
   for (const link of links) {
     const [a, b, c, d] = link.curve;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Places for groups and nodes. Nodes of one group are close together in a box, and the boxes are
 // arranged by the connections between them (dagre). Nodes never overlap, whatever their texts are.
+const kMostLayered = 40;  // boxes that are arranged in layers
+const kMostInnerEdges = 500;  // of the map, for layers inside groups
 const kText = {width: 190, line: 17, pad: 9, more: 15};
 // Gaps and the size of titles in pixels. `loose`: every connection is drawn, between the nodes too.
 // `tight`: only those between groups, so that more nodes fit; titles stay readable from afar.
@@ -112,7 +114,7 @@ function layOutGroup(name, nodes, edges, style) {
   const boxes = nodes.map((node) => boxOf(node, name)).sort((a, b) => (a.node.text < b.node.text ? -1 : 1));
   const index = new Map(boxes.map((box, i) => [box.node, i]));
   const inner = style === kStyles.loose ? pairs(edges, (node) => index.get(node)) : [];
-  const size = inner.length && inner.length <= 2 * boxes.length && boxes.length <= 40
+  const size = inner.length && inner.length <= 2 * boxes.length && boxes.length <= kMostLayered && edges.length <= kMostInnerEdges
     ? layers(boxes, inner, "LR", style.node, 2.6 * style.node) : grid(boxes, style.node);
   const font = `bold ${style.font}px sans-serif`;
   const title = name ? wrapped(name, Math.max(size.width, 150), font) : [];
@@ -122,16 +124,18 @@ function layOutGroup(name, nodes, edges, style) {
   return {name, title, boxes, width: wide + 2 * style.inside, height: head + size.height + style.inside};
 }
 
+/// Layers show nothing where every group has connections to most others, and take seconds.
+const hasLayers = (groups, between) => groups.length <= kMostLayered && between.length <= 3 * groups.length;
+
 /// Places groups so that the map is as large as possible in the frame: from left to right or from
-/// top to bottom in layers, or in rows if there would be too many layers, as when every group has
-/// connections to every other. In rows, neighbors of the layers stay close.
+/// top to bottom in layers, or in rows if there would be too many layers. Those rows keep neighbors of
+/// the layers close; without layers, they are in the order of the names.
 function layOutGroups(groups, between, style, frame) {
+  const inRows = (sorted) => rows(sorted, 1.5 * style.group, frame.width / frame.height);
+  if (!hasLayers(groups, between)) return inRows(groups);
   const scaleOf = (size) => Math.min(1.3, frame.width / size.width, frame.height / size.height);
   const ways = ["LR", "TB"].map((direction) => () => layers(groups, between, direction, style.group, 2.6 * style.group));
-  ways.push(() => {
-    const sorted = [...groups].sort((a, b) => a.x + a.width / 2 - b.x - b.width / 2 || a.y - b.y);
-    return rows(sorted, 1.5 * style.group, frame.width / frame.height);
-  });
+  ways.push(() => inRows([...groups].sort((a, b) => a.x + a.width / 2 - b.x - b.width / 2 || a.y - b.y)));
   const scores = ways.map((way, i) => scaleOf(way()) * (i === 2 ? 0.7 : 1));
   const best = scores.indexOf(Math.max(...scores));
   if (best === 2) ways[0]();

@@ -154,7 +154,9 @@ function edgeRow(edge, text) {
   return row;
 }
 
+/// Only while it is shown: it can have a thousand rows.
 function drawTable() {
+  if (byId("panel-edges").hidden) return;
   const chosen = chosenNode();
   byId("selected").hidden = !chosen;
   if (chosen) {

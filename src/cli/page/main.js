@@ -4,6 +4,7 @@
 // is shown after that. A server that does not answer is asked less often.
 const kPause = 250;
 const kRetry = 1000;
+const kTyping = 150;  // ms
 
 const kAgain = "Start trirectl ui again, and open the address that it prints.";
 const kStopped = `trirectl ui was stopped. ${kAgain}`;
@@ -102,6 +103,7 @@ function selectTab(id) {
     tab.tabIndex = selected ? 0 : -1;
     byId(tab.getAttribute("aria-controls")).hidden = !selected;
   }
+  drawTable();
 }
 
 /// `isUpdate`: trirectl has sent something; else the user has changed something.
@@ -151,8 +153,20 @@ applyTheme();
 
 // --- controls ---
 
-byId("search").addEventListener("input", () => { readSearch(); draw(); });
+// The map is drawn when the typing pauses: on a large one that takes a moment.
+let typing = 0;
+function search() {
+  clearTimeout(typing);
+  typing = 0;
+  readSearch();
+  draw();
+}
+byId("search").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(search, kTyping);
+});
 byId("search").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && typing) search();
   const first = picture.layout.boxes.values().next().value;
   if (event.key === "Enter" && first) focusBox(first);
 });
