@@ -2,6 +2,7 @@
 #include "trireme/control/map.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,20 +23,30 @@ json printable_list(const std::vector<std::string>& texts, std::size_t most) {
   return list;
 }
 
-json map_node(const policy::GraphNode& node, const MapLimits& limits, std::set<std::string>& ids) {
-  const std::string shown = printable(node.text);
-  std::string id = node.kind == policy::Endpoint::Kind::workload ? shown : "entity " + shown;
-  // Two workloads can have one name, and two texts can differ in a control character only.
-  while (!ids.insert(id).second) {
-    id += '+';
+/// Unique, and the same for the same node in later maps, whether other nodes are left out or not.
+std::vector<std::string> ids_of(const policy::Graph& graph) {
+  std::vector<std::string> ids;
+  std::set<std::string> taken;
+  for (const policy::GraphNode& node : graph.nodes) {
+    const std::string shown = printable(node.text);
+    std::string id = node.kind == policy::Endpoint::Kind::workload ? shown : "entity " + shown;
+    // Two workloads can have one name, and two texts can differ in a control character only.
+    while (!taken.insert(id).second) {
+      id += '+';
+    }
+    ids.push_back(std::move(id));
   }
+  return ids;
+}
+
+json map_node(const policy::GraphNode& node, const std::string& id, const MapLimits& limits) {
   json labels = json::object();
   for (const auto& [key, value] : node.labels) {
     labels[printable(key)] = printable(value);
   }
   const std::size_t parties = std::min(limits.parties, node.parties.size());
   return {{"id", id},
-          {"text", shown},
+          {"text", printable(node.text)},
           {"kind", kind_text(node.kind)},
           {"labels", std::move(labels)},
           {"members", printable_list(node.members, node.members.size())},
@@ -62,7 +73,8 @@ std::vector<const policy::GraphUse*> worst_first(const policy::GraphEdge& edge) 
   return uses;
 }
 
-json map_edge(const policy::GraphEdge& edge, const MapLimits& limits) {
+json map_edge(const policy::GraphEdge& edge, std::size_t from, std::size_t to,
+              const MapLimits& limits) {
   std::uint64_t seen = 0;
   std::uint64_t denied = 0;
   for (const policy::GraphUse& use : edge.did) {
@@ -77,8 +89,8 @@ json map_edge(const policy::GraphEdge& edge, const MapLimits& limits) {
                    {"count", uses[i]->count},
                    {"last", printable(uses[i]->last)}});
   }
-  return {{"from", edge.from},
-          {"to", edge.to},
+  return {{"from", from},
+          {"to", to},
           {"state", text(state_of(edge))},
           {"may", edge.may.empty() ? std::string() : policy::ports_text(edge.may)},
           {"rules", printable_list(edge.rules, edge.rules.size())},
@@ -93,6 +105,53 @@ bool is_baseline_loop(const policy::GraphEdge& edge) {
   const EdgeState state = state_of(edge);
   return edge.from == edge.to && edge.by_baseline &&
          (state == EdgeState::allow || state == EdgeState::open);
+}
+
+/// Without those that every identity has; the worst first if there is no room for all.
+std::vector<const policy::GraphEdge*> edges_on_map(const policy::Graph& graph,
+                                                   const MapLimits& limits) {
+  std::vector<const policy::GraphEdge*> edges;
+  for (const policy::GraphEdge& edge : graph.edges) {
+    if (!is_baseline_loop(edge)) {
+      edges.push_back(&edge);
+    }
+  }
+  if (edges.size() > limits.edges || graph.nodes.size() > limits.nodes) {
+    std::ranges::stable_sort(edges, {},
+                             [](const policy::GraphEdge* edge) { return state_of(*edge); });
+  }
+  return edges;
+}
+
+/// The index of each node on the map; nullopt for those that are left out: first those without
+/// edges, then the ends of the last edges.
+std::vector<std::optional<std::size_t>> places_of(
+    const policy::Graph& graph, const std::vector<const policy::GraphEdge*>& edges,
+    const MapLimits& limits) {
+  const std::size_t room = std::min(limits.nodes, graph.nodes.size());
+  std::vector<bool> is_kept(graph.nodes.size());
+  std::size_t kept = 0;
+  const auto keep = [&](std::size_t node) {
+    if (!is_kept[node] && kept < room) {
+      is_kept[node] = true;
+      kept++;
+    }
+  };
+  for (const policy::GraphEdge* edge : edges) {
+    keep(edge->from);
+    keep(edge->to);
+  }
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    keep(i);
+  }
+  std::vector<std::optional<std::size_t>> places(graph.nodes.size());
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (is_kept[i]) {
+      places[i] = next++;
+    }
+  }
+  return places;
 }
 
 }  // namespace
@@ -122,30 +181,30 @@ const char* text(EdgeState state) {
 }
 
 json map_json(const policy::Graph& graph, const MapLimits& limits) {
+  const auto edges = edges_on_map(graph, limits);
+  const auto places = places_of(graph, edges, limits);
+  const std::vector<std::string> ids = ids_of(graph);
   json nodes = json::array();
-  std::set<std::string> ids;
-  for (const policy::GraphNode& node : graph.nodes) {
-    nodes.push_back(map_node(node, limits, ids));
-  }
-  std::vector<const policy::GraphEdge*> shown;
-  for (const policy::GraphEdge& edge : graph.edges) {
-    if (!is_baseline_loop(edge)) {
-      shown.push_back(&edge);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (places[i]) {
+      nodes.push_back(map_node(graph.nodes[i], ids[i], limits));
     }
   }
-  const std::size_t kept = std::min(limits.edges, shown.size());
-  if (kept < shown.size()) {
-    std::ranges::stable_sort(shown, {},
-                             [](const policy::GraphEdge* edge) { return state_of(*edge); });
+  json drawn = json::array();
+  for (const policy::GraphEdge* edge : edges) {
+    const auto from = places[edge->from];
+    const auto to = places[edge->to];
+    if (from && to && drawn.size() < limits.edges) {
+      drawn.push_back(map_edge(*edge, *from, *to, limits));
+    }
   }
-  json edges = json::array();
-  for (std::size_t i = 0; i < kept; ++i) {
-    edges.push_back(map_edge(*shown[i], limits));
-  }
+  const std::size_t left_out = edges.size() - drawn.size();
+  const std::size_t nodes_left_out = graph.nodes.size() - nodes.size();
   return {{"nodes", std::move(nodes)},
-          {"edges", std::move(edges)},
+          {"edges", std::move(drawn)},
           {"folded", graph.folded},
-          {"left_out", shown.size() - kept}};
+          {"left_out", left_out},
+          {"nodes_left_out", nodes_left_out}};
 }
 
 }  // namespace trireme::control

@@ -78,11 +78,40 @@ TEST(Map, WhatWasNotSeenIsLeftOutFirst) {
   policy::Graph graph = graph_of({"app=a", "app=b", "app=c"});
   graph.edges = {edge(0, 1, {}), edge(1, 2, {use(80, Verdict::allow, 1)}),
                  edge(2, 0, {use(80, Verdict::deny, 1)})};
-  const auto drawn = map_json(graph, {.edges = 2, .uses = 8, .parties = 20});
+  const auto drawn = map_json(graph, {.nodes = 9, .edges = 2, .uses = 8, .parties = 20});
   ASSERT_EQ(drawn["edges"].size(), 2U);
   EXPECT_EQ(drawn["edges"][0]["state"], "deny");
   EXPECT_EQ(drawn["edges"][1]["state"], "allow");
   EXPECT_EQ(drawn["left_out"], 1);
+}
+
+TEST(Map, NodesAreBoundedAndTheEndsOfTheWorstEdgesStay) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 1000; ++i) {
+    names.push_back("app=" + std::to_string(i));
+  }
+  policy::Graph graph = graph_of(names);
+  graph.edges = {edge(0, 1, {}), edge(2, 3, {use(80, Verdict::allow, 1)}),
+                 edge(997, 999, {use(80, Verdict::deny, 1)})};
+  EXPECT_EQ(map_json(graph)["nodes"].size(), 500U);
+  const auto drawn = map_json(graph, {.nodes = 4, .edges = 9, .uses = 8, .parties = 20});
+  ASSERT_EQ(drawn["nodes"].size(), 4U);
+  EXPECT_EQ(drawn["nodes_left_out"], 996);
+  ASSERT_EQ(drawn["edges"].size(), 2U);
+  EXPECT_EQ(drawn["left_out"], 1);
+  const auto worst = drawn["edges"][0];
+  EXPECT_EQ(worst["state"], "deny");
+  EXPECT_EQ(drawn["nodes"][worst["from"].get<std::size_t>()]["text"], "app=997");
+  EXPECT_EQ(drawn["nodes"][worst["to"].get<std::size_t>()]["text"], "app=999");
+}
+
+TEST(Map, ANodeKeepsItsIdWhenOthersAreLeftOut) {
+  policy::Graph graph = graph_of({"x.scope", "x.scope"});
+  const auto both = map_json(graph);
+  graph.edges = {edge(1, 1, {use(80, Verdict::deny, 1)})};
+  const auto one = map_json(graph, {.nodes = 1, .edges = 9, .uses = 8, .parties = 20});
+  ASSERT_EQ(one["nodes"].size(), 1U);
+  EXPECT_EQ(one["nodes"][0]["id"], both["nodes"][1]["id"]);
 }
 
 TEST(Map, UsesAndPartiesAreBounded) {

@@ -23,6 +23,7 @@ enum class EdgeState : std::uint8_t {
 [[nodiscard]] const char* text(EdgeState state);
 
 struct MapLimits {
+  std::size_t nodes = 500;    // the ends of the worst edges are kept
   std::size_t edges = 4'000;  // of those that are only allowed, the rest is left out first
   std::size_t uses = 8;       // seen ports of one edge
   std::size_t parties = 20;   // label sets that share a node
@@ -35,7 +36,7 @@ struct MapLimits {
 ///             "seen": 12, "denied": 3,
 ///             "did": [{"ports": "tcp/80", "verdict": "deny", "count": 3, "last": "..."}],
 ///             "did_left_out": 0}],
-///  "folded": false, "left_out": 0 (edges)}
+///  "folded": false, "left_out": 0 (edges), "nodes_left_out": 0}
 /// Each "id" is unique, and the same for the same node in later maps. An edge from an identity to
 /// itself is left out if only the baseline allows it: every identity has it. Control characters
 /// are replaced (base/printable.hpp); a name that changes the direction of text would look like

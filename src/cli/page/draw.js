@@ -163,6 +163,7 @@ function placeLabels(links) {
 
 const nodeById = (id) => (id === null ? null : picture.shown.nodes.find((node) => node.id === id) || null);
 const chosenNode = () => nodeById(choice.node);
+const ownEdges = (node) => picture.shown.byNode.get(node) || [];
 
 function light(node) {
   picture.lit = node ? node.id : null;
@@ -171,7 +172,7 @@ function light(node) {
 
 function drawEdges() {
   const lit = nodeById(picture.lit) || chosenNode();
-  const own = lit && picture.byGroups ? picture.shown.edges.filter((edge) => edge.source === lit || edge.target === lit) : [];
+  const own = lit && picture.byGroups ? ownEdges(lit) : [];
   const shown = [...picture.links, ...route(own.map(linkOf))];
   // Denied ones are drawn last, above the others.
   shown.sort((a, b) => kRank[b.state] - kRank[a.state]);
@@ -246,7 +247,7 @@ function drawNodes(layout, edges) {
     made.append("text").attr("class", "more");
     return made.each(function bind() {
       const box = () => d3.select(this).datum();
-      withTip(this, () => nodeText(box().node, picture.shown.edges));
+      withTip(this, () => nodeText(box().node, ownEdges(box().node)));
       this.addEventListener("mouseenter", () => light(box().node));
       this.addEventListener("mouseleave", () => light(null));
       this.addEventListener("focus", () => hooks.focusNode(box(), this));
@@ -257,7 +258,7 @@ function drawNodes(layout, edges) {
   }).attr("class", (box) => `node ${box.node.kind}${denied.has(box.node) ? " denied" : ""}`)
     .attr("tabindex", (box) => (box.node.id === picture.last ? 0 : -1))
     .attr("aria-pressed", (box) => String(box.node.id === choice.node))
-    .attr("aria-label", (box) => nodeText(box.node, edges)).order();
+    .attr("aria-label", (box) => nodeText(box.node, ownEdges(box.node))).order();
   all.select("rect").attr("x", (box) => box.x).attr("y", (box) => box.y).attr("width", (box) => box.width)
     .attr("height", (box) => box.height);
   all.select("text.text").each(function lines(box) {

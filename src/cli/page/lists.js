@@ -161,9 +161,9 @@ function drawTable() {
   byId("selected").hidden = !chosen;
   if (chosen) {
     byId("selected-text").textContent = chosen.text;
-    byId("selected-members").textContent = nodeText(chosen, picture.shown.edges).split("\n").slice(1).join(" · ");
+    byId("selected-members").textContent = nodeText(chosen, ownEdges(chosen)).split("\n").slice(1).join(" · ");
   }
-  const edges = picture.shown.edges.filter((edge) => !chosen || edge.source === chosen || edge.target === chosen)
+  const edges = [...(chosen ? ownEdges(chosen) : picture.shown.edges)]
     .sort((a, b) => kRank[a.state] - kRank[b.state] || (a.key < b.key ? -1 : 1));
   const list = byId("edges");
   const rows = new Map([...list.children].map((row) => [row.dataset.key, row]));
@@ -181,7 +181,8 @@ function drawState(map) {
   const part = (count, all, one, many) => (count === all ? counted(all, one, many) : `${count.toLocaleString("en-US")} of ${counted(all, one, many)}`);
   const notes = [`${part(nodes.length, map.nodes.length, "identity", "identities")}, ${part(edges.length, map.edges.length, "connection")}`];
   if (picture.byGroups) notes.push("arrows between groups have the number of connections; select an identity to see each of its own");
-  if (map.left_out) notes.push(`${counted(map.left_out, "connection")} that ${map.left_out === 1 ? "is" : "are"} allowed and not seen left out`);
+  if (map.nodes_left_out) notes.push(`${counted(map.nodes_left_out, "identity", "identities")} left out, those with denials last`);
+  if (map.left_out) notes.push(`${counted(map.left_out, "connection")} left out, those that are allowed and not seen first`);
   if (map.folded) notes.push("identities that no rule tells apart share a box");
   notes.push(...(map.notes || []));
   const text = `${notes.join(" · ")}.`;

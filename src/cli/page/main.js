@@ -51,7 +51,7 @@ const hooks = {
     reveal(box);
     light(box.node);
     const [frame, rect] = [byId("mapbox").getBoundingClientRect(), element.querySelector("rect").getBoundingClientRect()];
-    showTip(nodeText(box.node, picture.shown.edges), rect.left - frame.left, rect.bottom - frame.top);
+    showTip(nodeText(box.node, ownEdges(box.node)), rect.left - frame.left, rect.bottom - frame.top);
   },
   nodeKey: (event, box) => {
     const arrows = {ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1]};

@@ -40,14 +40,19 @@ function prepare(map) {
 const hasAllStates = () => choice.states.size === Object.keys(kRank).length;
 const isFiltered = () => choice.terms.length > 0 || !hasAllStates();
 
-/// The nodes and edges that search and filter leave. A node that matches is shown without its
+/// The nodes and edges that search and filter leave, and the edges of each node. A node that matches is shown without its
 /// edges too; an edge that matches is shown with both of its nodes.
 function visible(map) {
   const edges = map.edges.filter((edge) => choice.states.has(edge.state) && matches(edge.words));
   const ends = new Set(edges.flatMap((edge) => [edge.source, edge.target]));
   const all = hasAllStates();
   const nodes = map.nodes.filter((node) => ends.has(node) || (all && matches(node.words)));
-  return {nodes, edges};
+  const byNode = new Map(nodes.map((node) => [node, []]));
+  for (const edge of edges) {
+    byNode.get(edge.source).push(edge);
+    if (edge.target !== edge.source) byNode.get(edge.target).push(edge);
+  }
+  return {nodes, edges, byNode};
 }
 
 /// Label keys with the number of different values and of nodes that have the key.
@@ -111,13 +116,14 @@ function edgeText(edge) {
   if (edge.rules.length) lines.push(`by ${edge.rules.join("; ")}`);
   return lines.join("\n");
 }
+/// `edges`: its own.
 function nodeText(node, edges) {
   const lines = [node.text];
   if (node.workloads) lines.push(`${counted(node.workloads, "workload")}: ${node.members.join(", ")}${node.workloads > node.members.length ? ", …" : ""}`);
   if (node.parties.length) lines.push(`identities: ${node.parties.join("; ")}${node.parties_left_out ? ` and ${node.parties_left_out} more` : ""}`);
   const out = edges.filter((edge) => edge.source === node && edge.target !== node).length;
   const into = edges.filter((edge) => edge.target === node && edge.source !== node).length;
-  const denied = edges.filter((edge) => (edge.source === node || edge.target === node) && edge.state === "deny").length;
+  const denied = edges.filter((edge) => edge.state === "deny").length;
   lines.push(`reaches ${out}, reached by ${into}${denied ? `, ${denied} denied` : ""}`);
   return lines.join("\n");
 }
