@@ -83,7 +83,7 @@ CONTRAST = """
     for (const paper of papers) text = least(text, contrast(getComputedStyle(each).fill, paper), each.textContent);
   }
   let lines = [99, ""];
-  for (const each of document.querySelectorAll("path.line, .node rect")) {
+  for (const each of document.querySelectorAll("path.line, .node rect, .group rect")) {
     for (const paper of papers) lines = least(lines, contrast(getComputedStyle(each).stroke, paper), each.parentElement.getAttribute("class"));
   }
   return {text, lines};
