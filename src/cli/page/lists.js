@@ -183,7 +183,7 @@ function drawState(map) {
   if (picture.byGroups) notes.push("arrows between groups have the number of connections; select an identity to see each of its own");
   if (map.nodes_left_out) notes.push(`${counted(map.nodes_left_out, "identity", "identities")} left out, those with denials last`);
   if (map.left_out) notes.push(`${counted(map.left_out, "connection")} left out, those that are allowed and not seen first`);
-  if (map.folded) notes.push("identities that no rule tells apart share a box");
+  if (map.folded) notes.push("identities that match the same rules share a box");
   notes.push(...(map.notes || []));
   const text = `${notes.join(" · ")}.`;
   if (byId("count").textContent !== text) byId("count").textContent = text;

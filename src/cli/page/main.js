@@ -82,7 +82,7 @@ const hooks = {
   showDenial: (denial) => {
     const node = nodeOf(known.map, denial.from_end) || nodeOf(known.map, denial.to_end);
     if (!node) {
-      byId("problem").textContent = "The ends of this denial are not on the map.";
+      byId("problem").textContent = "The endpoints of this denial are not on the map.";
       return;
     }
     byId("search").value = "";
