@@ -96,11 +96,12 @@ int run_top(const Globals& globals, const TopOptions& options) {
     return print_once(globals, view, order, *interval);
   }
   // Without a daemon, or for a user who may not ask it, this fails at once and not on a screen.
-  if (const auto first = ask_traffic(globals); !first) {
+  auto first = ask_traffic(globals);
+  if (!first) {
     return report(globals, first.error());
   }
-  const Status ended =
-      top_loop(control::socket_path(globals.runtime_dir), *interval, view, std::move(order));
+  const Status ended = top_loop(control::socket_path(globals.runtime_dir), *interval, view,
+                                std::move(order), std::move(*first));
   return ended ? kYes : report(globals, ended.error());
 }
 

@@ -3,18 +3,16 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <cwchar>
 #include <utility>
 
 #include "top_layout.hpp"
 #include "top_poller.hpp"
 #include "top_screen.hpp"
+#include "top_signals.hpp"
 #include "trireme/base/counted.hpp"
 #include "trireme/base/printable.hpp"
 
@@ -29,45 +27,6 @@ constexpr std::chrono::seconds kLate(3);
 constexpr std::size_t kHeadLines = 2;
 constexpr std::size_t kFootLines = 1;     // without those of the selected row
 constexpr std::size_t kMostFilter = 256;  // bytes
-
-// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): set by a signal handler
-volatile std::sig_atomic_t caught_signal = 0;
-
-void note_signal(int signal) {
-  caught_signal = signal;
-}
-
-/// Signals are blocked but while wait() runs, so that none is missed before it.
-class TopSignals {
- public:
-  TopSignals() {
-    sigset_t blocked;
-    sigemptyset(&blocked);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP}) {
-      sigaddset(&blocked, signal);
-    }
-    ::pthread_sigmask(SIG_BLOCK, &blocked, &waiting_);
-    struct sigaction action {};
-    action.sa_handler = note_signal;
-    sigemptyset(&action.sa_mask);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-      ::sigaction(signal, &action, nullptr);
-    }
-  }
-  /// Waits for input, an answer or a signal.
-  void wait(int answers, std::chrono::milliseconds most) const {
-    std::array<pollfd, 2> entries = {pollfd{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0},
-                                     pollfd{.fd = answers, .events = POLLIN, .revents = 0}};
-    const timespec time{.tv_sec = most.count() / 1000, .tv_nsec = most.count() % 1000 * 1'000'000};
-    const int ready = ::ppoll(entries.data(), entries.size(), &time, &waiting_);
-    if (ready > 0 && (entries[0].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
-      caught_signal = SIGHUP;  // the terminal is gone
-    }
-  }
-
- private:
-  sigset_t waiting_{};
-};
 
 std::string utf8(wchar_t character) {
   std::array<char, 16> bytes{};
@@ -387,7 +346,7 @@ class Top {
 }  // namespace
 
 Status top_loop(const std::string& socket, std::chrono::seconds interval, TopView view,
-                TopOrder order) {
+                TopOrder order, TrafficAnswer first) {
   const TopSignals signals;  // before ncurses, which would end the process itself
   {
     auto screen = TopScreen::open();
@@ -399,8 +358,9 @@ Status top_loop(const std::string& socket, std::chrono::seconds interval, TopVie
       return tl::unexpected(poller.error());
     }
     Top top(**screen, interval, view, std::move(order));
+    top.take(std::move(first));
     bool goes_on = true;
-    while (goes_on && caught_signal == 0) {
+    while (goes_on && TopSignals::caught() == 0) {
       top.look_at_age();
       top.draw();
       signals.wait((*poller)->fd(), std::chrono::seconds(1));
@@ -414,14 +374,7 @@ Status top_loop(const std::string& socket, std::chrono::seconds interval, TopVie
     }
     screen->reset();  // the terminal first: ending a request can take a moment
   }
-  if (caught_signal != 0 && caught_signal != SIGINT) {
-    std::signal(caught_signal, SIG_DFL);
-    sigset_t all;
-    sigemptyset(&all);
-    sigaddset(&all, caught_signal);
-    ::raise(caught_signal);
-    ::pthread_sigmask(SIG_UNBLOCK, &all, nullptr);
-  }
+  TopSignals::end_by_signal();
   return {};
 }
 

@@ -11,8 +11,9 @@
 namespace trireme::cli {
 
 /// Runs until the user ends it. Restores the terminal in any case; after SIGTERM or SIGHUP the
-/// process then ends by that signal. Errors: the terminal cannot be used.
+/// process then ends by that signal. `first`: the daemon's answer just now, which is shown until
+/// the next interval. Errors: the terminal cannot be used.
 [[nodiscard]] Status top_loop(const std::string& socket, std::chrono::seconds interval,
-                              TopView view, TopOrder order);
+                              TopView view, TopOrder order, TrafficAnswer first);
 
 }  // namespace trireme::cli

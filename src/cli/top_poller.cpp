@@ -5,7 +5,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -48,16 +47,22 @@ std::optional<Result<TrafficAnswer>> TrafficPoller::take() {
 }
 
 void TrafficPoller::run(const std::stop_token& stop) {
-  auto next = std::chrono::steady_clock::now();
-  while (!stop.stop_requested()) {
+  // From request to request: a late one is not made up for by an early one.
+  auto asked = std::chrono::steady_clock::now();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    pause_.wait_until(lock, stop, asked + interval_, [] { return false; });
+    if (stop.stop_requested()) {
+      return;
+    }
+    lock.unlock();
+    asked = std::chrono::steady_clock::now();
     auto answer = ask_once();
-    std::unique_lock lock(mutex_);
+    lock.lock();
     if (answer) {
       result_ = std::move(answer);
       ::eventfd_write(ready_.get(), 1);
     }
-    next = std::max(next + interval_, std::chrono::steady_clock::now());
-    pause_.wait_until(lock, stop, next, [] { return false; });
   }
 }
 

@@ -18,7 +18,8 @@ namespace trireme::cli {
 
 class TrafficPoller {
  public:
-  /// `socket`: the daemon's. Errors: no descriptor.
+  /// `socket`: the daemon's. It is asked at most once in an interval, and first after one. Errors:
+  /// no descriptor.
   [[nodiscard]] static Result<std::unique_ptr<TrafficPoller>> start(std::string socket,
                                                                     std::chrono::seconds interval);
   /// Ends a request that is in progress.

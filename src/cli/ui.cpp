@@ -119,6 +119,7 @@ void follow_denials(const Globals& globals, UiLive& live) {
 /// Keeps the map up to date while a page is open.
 void follow_map(PolicyReader& reader, UiLive& live, NewestPolicy& policy) {
   MapPace pace;
+  live.pause(pace.after(std::nullopt));  // there is a first map already
   while (live.wait_for_reader()) {
     const auto began = UiLive::Clock::now();
     auto drawn = reader.read();

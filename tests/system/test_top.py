@@ -6,9 +6,11 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 
 from tests.system import waiting
 from tests.system.host import TRIRECTL, HostCase
+from tests.system.relay import Relay
 
 RULES = """
 [[allow]]
@@ -189,6 +191,17 @@ class Top(HostCase):
 
         terminal.shows(denies)
         terminal.shows(lambda text: (found := PAIR.search(text)) and number(found["denied"]) == 0)
+
+    def test_the_daemon_is_asked_once_a_second_at_most(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        relay = Relay(self.host, directory)
+        self.addCleanup(relay.close)
+        terminal = self.top("--runtime-dir", directory)
+        terminal.shows("CONNS")
+        waiting.until(lambda: len(relay.times("traffic")) >= 6, "six refreshes", 20)
+        times = relay.times("traffic")
+        self.assertGreaterEqual(relay.gaps()["traffic"], 0.95, times)
+        self.assertLess(times[5] - times[0], 5 + 2 * waiting.PATIENCE, "nor much less often")
 
     def test_views_sort_filter_and_help(self):
         self.connect()

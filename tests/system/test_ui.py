@@ -17,6 +17,7 @@ import urllib.parse
 from tests.system import waiting
 from tests.system.browser import Browser
 from tests.system.host import TRIRECTL, HostCase, kill_quietly
+from tests.system.relay import Relay
 
 POLICY = """
 [[allow]]
@@ -391,6 +392,36 @@ class Ui(HostCase):
             thread.join()
         self.assertEqual(failures, [])
         self.assertLess(max(took), 1.0 * waiting.PATIENCE, took)
+
+    def test_the_daemon_is_asked_once_a_second_at_most(self):
+        """However many denials there are. It lists open connections, in its loop, far less often."""
+        db = self.host.labelled("app=db")
+        db.serve_ports("127.0.0.1", 7600, 200)
+        web = self.host.labelled("app=web")
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        relay = Relay(self.host, directory)
+        self.addCleanup(relay.close)
+        self.browser.open(self.ui("--runtime-dir", directory))
+        port = 0
+        while len(relay.times("workloads")) < 6:
+            self.assert_refused(web.exchange("udp", "127.0.0.1", 7600 + port % 200))
+            port += 1
+            self.assertLess(port, 100_000, "the map is made again")
+        self.assertGreater(port, 6, "there were denials all the time")
+        for what, gap in relay.gaps().items():
+            self.assertGreaterEqual(gap, 0.95, what)
+        self.assertEqual(len(relay.times("connections")), 1)
+        self.assertEqual(len(relay.times("follow")), 1)
+
+    def test_a_page_that_nobody_sees_costs_nothing(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        relay = Relay(self.host, directory)
+        self.addCleanup(relay.close)
+        self.ui("--runtime-dir", directory)
+        asked = len(relay.asked)
+        started = time.monotonic()
+        waiting.until(lambda: time.monotonic() > started + 5, "five seconds without a page", 10)
+        self.assertEqual(relay.asked[asked:], [])
 
     def assert_denial_explained(self, port):
         """'Why' and 'Allow' of the denial; what 'Allow' shows is a valid policy that allows it."""
