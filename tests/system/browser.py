@@ -19,6 +19,7 @@ KEYS = {
     "ArrowDown": ("ArrowDown", 40),
     "End": ("End", 35),
     "Home": ("Home", 36),
+    " ": ("Space", 32),
 }
 
 
@@ -170,7 +171,7 @@ class Browser:
             "windowsVirtualKeyCode": number,
             "modifiers": modifiers,
         }
-        text = {"text": "\r"} if name == "Enter" else {}
+        text = {"text": {"Enter": "\r", " ": " "}[name]} if name in ("Enter", " ") else {}
         self.command("Input.dispatchKeyEvent", {"type": "keyDown", **event, **text})
         self.command("Input.dispatchKeyEvent", {"type": "keyUp", **event})
 
