@@ -207,12 +207,22 @@ function setLines(element, lines, x, y, step) {
     .attr("y", (line, i) => y + i * step).text((line) => line);
 }
 
-/// Connections inside a group are not drawn if there is one line for each pair of groups.
-function insideText(group, edges) {
-  if (!picture.byGroups) return "";
-  const inside = edges.filter((edge) => linkOf(edge).a.group === group && linkOf(edge).b.group === group);
+/// The connections inside of each group: they are not drawn if there is one line for each pair of groups.
+function insideGroups(edges) {
+  const inside = new Map();
+  for (const edge of picture.byGroups ? edges : []) {
+    const group = picture.layout.boxes.get(edge.source).group;
+    if (picture.layout.boxes.get(edge.target).group !== group) continue;
+    if (!inside.has(group)) inside.set(group, []);
+    inside.get(group).push(edge);
+  }
+  return inside;
+}
+
+function insideText(inside) {
+  if (!inside) return "";
   const denied = denialsIn(inside);
-  return inside.length ? `${inside.length.toLocaleString("en-US")} inside${denied ? `, ${denied} denied` : ""}` : "";
+  return `${inside.length.toLocaleString("en-US")} inside${denied ? `, ${denied} denied` : ""}`;
 }
 
 function drawGroups({groups, style}, edges) {
@@ -232,7 +242,8 @@ function drawGroups({groups, style}, edges) {
   titles.select("text.name").style("font-size", `${style.font}px`).each(function lines(group) {
     setLines(this, group.title, group.x + style.inside, group.y + style.font * 1.35, style.font * 1.2);
   });
-  titles.select("text.note").text((group) => insideText(group, edges)).attr("x", (group) => group.x + group.width)
+  const inside = insideGroups(edges);
+  titles.select("text.note").text((group) => insideText(inside.get(group))).attr("x", (group) => group.x + group.width)
     .attr("y", (group) => group.y - 7);
 }
 
