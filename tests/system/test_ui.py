@@ -30,8 +30,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-http.server.HTTPServer.allow_reuse_address = True
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+# Browsers open connections that they may use later: one at a time would wait for those.
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
@@ -153,6 +153,8 @@ class Ui(UiCase):
 
     def test_a_stop_ends_the_page(self):
         self.opened()
+        # With nothing new, a request of the page waits for something.
+        self.browser.value("new Promise((done) => { setTimeout(done, 1000); })")
         self.process.send_signal(signal.SIGTERM)
         self.browser.until(
             "document.getElementById('problem').textContent.includes('was stopped')",
