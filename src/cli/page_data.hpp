@@ -6,6 +6,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "command.hpp"
@@ -28,7 +29,7 @@ struct DrawnPolicy {
 /// at most once a minute, and so seldom that this takes at most a 200th of its time.
 class PolicyReader {
  public:
-  explicit PolicyReader(const Globals& globals) : globals_(globals) {}
+  explicit PolicyReader(Globals globals) : globals_(std::move(globals)) {}
   [[nodiscard]] Result<DrawnPolicy> read();
 
  private:
