@@ -127,7 +127,7 @@ def with_crowds(rounds, seconds, most):
         results = turns.taken(variants, rounds, seconds)
         return {
             **compared(results, many.name, few.name),
-            "daemon MB": crowd.Daemon(many.host).resident(),
+            "daemon MB": crowd.Used(many.host.daemon.pid).resident(),
             "BPF maps MB": map_megabytes(many.host.daemon.pid),
         }
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What 10,000 workloads and 100,000 flows a minute cost, half of the flows denied, and how fast
-trirectl answers meanwhile.
+"""What 10,000 workloads and 100,000 flows a minute cost, half of the flows denied, how fast
+trirectl answers meanwhile, and what `trirectl ui` and `trirectl top` cost meanwhile.
 
     sudo python3 tests/bench/scale.py [--workloads N] [--flows N] [--minutes M] [--json]
 
 The connection rate is compared with that of a host with two workloads, in turns before the flows
-begin. Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Takes about six
+begin. Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Takes about eight
 minutes.
 """
 
@@ -14,13 +14,17 @@ import argparse
 import contextlib
 import json
 import os
+import pty
 import statistics
+import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from tests.bench.variants import WORKLOAD, Variant  # noqa: E402
 from tests.system import crowd, undo  # noqa: E402
+from tests.system.host import TRIRECTL, kill_quietly  # noqa: E402
 
 COMMANDS = {
     "status": ["status"],
@@ -35,6 +39,83 @@ COMMANDS = {
 }
 # Rules that the compared directory adds.
 NEXT = '\n[[allow]]\nfrom = "app=a3"\nto = "app=a5"\nports = ["tcp/99"]\n'
+# Asks `trirectl ui` for updates as its page does, which waits 0.25 s between two requests.
+READER = """
+import json, re, sys, time, urllib.request
+url = sys.argv[1]
+secret = re.search('"secret":"([0-9a-f]{64})"', urllib.request.urlopen(url).read().decode())[1]
+since = 0
+while True:
+    request = urllib.request.Request(url.split("?")[0] + f"api/updates?since={since}",
+                                     headers={"X-Trireme-Session": secret})
+    since = json.load(urllib.request.urlopen(request))["change"]
+    print(since, flush=True)
+    time.sleep(0.25)
+"""
+
+
+@contextlib.contextmanager
+def ui(host):
+    """`trirectl ui` with a page that is open. Yields its pid."""
+    server = host.popen(
+        [TRIRECTL, "ui"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    url = server.stdout.readline().strip()
+    reader = host.popen([sys.executable, "-c", READER, url], stdout=subprocess.PIPE, text=True)
+    threading.Thread(target=reader.stdout.read, daemon=True).start()
+    try:
+        yield server.pid
+        if reader.poll() is not None:
+            raise AssertionError("the reader of the page has ended")
+    finally:
+        kill_quietly(reader)
+        kill_quietly(server)
+
+
+@contextlib.contextmanager
+def top(host):
+    """`trirectl top` on a terminal. Yields its pid."""
+    shown, terminal = pty.openpty()
+    process = host.popen(
+        ["env", "TERM=xterm", TRIRECTL, "top"], stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+
+    def read():
+        with contextlib.suppress(OSError):  # EIO: it has ended
+            while os.read(shown, 65536):
+                pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield process.pid
+        if process.poll() is not None:
+            raise AssertionError("trirectl top has ended")
+    finally:
+        kill_quietly(process)
+        reader.join()
+        os.close(shown)
+
+
+def cost_of(view, host, daemon, seconds):
+    """The share of one processor that the daemon uses more with this view than before and after
+    it, and what trirectl uses."""
+
+    def without():
+        daemon.share()
+        time.sleep(seconds)
+        return daemon.share()
+
+    before = without()
+    with view(host) as pid:
+        time.sleep(10)  # the first map
+        trirectl = crowd.Used(pid)
+        daemon.share()
+        time.sleep(seconds)
+        during, own = daemon.share(), trirectl.share()
+    more = during - statistics.mean((before, without()))
+    return {"daemon": more, "trirectl": own, "together": more + own}
 
 
 def rates(rounds, few, many):
@@ -86,7 +167,7 @@ def main():
         for name, content in (("policy.toml", crowd.POLICY + NEXT), ("identity.toml", "")):
             with open(f"{following}/{name}", "w", encoding="utf-8") as file:
                 file.write(content)
-        daemon = crowd.Daemon(host)
+        daemon = crowd.Used(host.daemon.pid)
         result["resident MB, no workloads"] = daemon.resident()
         began = time.monotonic()
         everybody = crowd.Crowd(host, options.workloads, options.talkers)
@@ -117,6 +198,8 @@ def main():
                 "CPU": daemon.share(),
             }
         result["busy"] = in_short(taken)
+        result["CPU of trirectl ui"] = cost_of(ui, host, daemon, 60)
+        result["CPU of trirectl top"] = cost_of(top, host, daemon, 60)
     print(json.dumps(result, indent=None if options.json else 2))
 
 

@@ -127,13 +127,13 @@ def wrong(results):
     }
 
 
-class Daemon:
-    """The resources that the daemon of a host uses."""
+class Used:
+    """The resources that a process uses."""
 
     TICKS = os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, host):
-        self.directory = f"/proc/{host.daemon.pid}"
+    def __init__(self, pid):
+        self.directory = f"/proc/{pid}"
         self.began = self.cpu()
         self.since = time.monotonic()
 

@@ -22,7 +22,7 @@ class Scale(host.HostCase):
 
     def test_many_workloads_and_many_flows(self):
         everybody = crowd.Crowd(self.host, WORKLOADS, TALKERS)
-        daemon = crowd.Daemon(self.host)
+        daemon = crowd.Used(self.host.daemon.pid)
         self.host.write(
             "next/policy.toml",
             crowd.POLICY
