@@ -116,10 +116,10 @@ void follow_denials(const Globals& globals, UiLive& live) {
   }
 }
 
-/// Keeps the map up to date while a page is open.
-void follow_map(PolicyReader& reader, UiLive& live, NewestPolicy& policy) {
+/// Keeps the map up to date while a page is open. `first`: the time that the first map took.
+void follow_map(PolicyReader& reader, UiLive& live, NewestPolicy& policy, MapPace::Duration first) {
   MapPace pace;
-  live.pause(pace.after(std::nullopt));  // there is a first map already
+  live.pause(pace.after(first));
   while (live.wait_for_reader()) {
     const auto began = UiLive::Clock::now();
     auto drawn = reader.read();
@@ -189,7 +189,9 @@ int serve(Globals globals, std::uint16_t port) {
   globals.end_pipe = writing.get();
   // If the daemon cannot be asked, say so now.
   PolicyReader reader(globals);
+  const auto began = UiLive::Clock::now();
   auto drawn = reader.read();
+  const MapPace::Duration took = UiLive::Clock::now() - began;
   if (!drawn) {
     return report(globals, drawn.error());
   }
@@ -222,7 +224,7 @@ int serve(Globals globals, std::uint16_t port) {
     return report(globals, serving.error());
   }
   std::thread denials([&] { follow_denials(globals, live); });
-  std::thread maps([&] { follow_map(reader, live, policy); });
+  std::thread maps([&] { follow_map(reader, live, policy, took); });
   print_address(globals, *access, **server, users);
 
   int signal = 0;

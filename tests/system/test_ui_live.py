@@ -16,6 +16,8 @@ from tests.system.uicase import POLICY, SHOWN, UiCase
 
 class UiLive(UiCase):
     def test_map_search_and_filter(self):
+        self.host.stop()  # it forgets the flows of other tests
+        self.host.start()
         self.served("app=db", 7300)
         web = self.host.labelled("app=web")
         self.host.labelled("app=alone")

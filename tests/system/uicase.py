@@ -62,7 +62,7 @@ class UiCase(HostCase):
     def opened(self):
         url = self.ui()
         self.browser.open(url)
-        self.browser.until("document.querySelectorAll('.node').length > 0", "the map is drawn")
+        self.browser.until("known.map_time !== ''", "the map is drawn")
         return url
 
     def served(self, labels, port):

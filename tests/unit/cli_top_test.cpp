@@ -246,7 +246,7 @@ TEST_F(TopLayout, ANarrowTerminalHasFewerNumbers) {
   EXPECT_TRUE(has(70, TopColumn::name, TopColumn::denied_rate));
 }
 
-TEST(TopLayout, TheSelectedRowIsFoldedAndWhole) {
+TEST_F(TopLayout, TheSelectedRowIsFoldedAndWhole) {
   EXPECT_THAT(folded("", 10), ElementsAre(""));
   EXPECT_THAT(folded("app=web", 10), ElementsAre("app=web"));
   EXPECT_THAT(folded("app=web", 3), ElementsAre("app", "=we", "b"));
