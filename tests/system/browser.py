@@ -132,6 +132,9 @@ class Browser:
 
     def open(self, url):
         """Returns when the page is complete."""
+        # The page before it asks no more, and its errors are not those of this one.
+        self.command("Page.navigate", {"url": "about:blank"})
+        self.until("document.readyState === 'complete' && location.href === 'about:blank'", url)
         self.requests.clear()
         self.errors.clear()
         failed = self.command("Page.navigate", {"url": url}).get("errorText")
