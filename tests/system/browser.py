@@ -4,6 +4,7 @@
 import json
 import os
 import select
+import signal
 import time
 
 from tests.system import waiting
@@ -40,6 +41,8 @@ class Browser:
                     # DevTools reads from descriptor 3 and writes to 4.
                     f'exec "$@" 3<&{to_read} 4>&{to_write} 2>{directory}/log',
                     "bash",
+                    # Its processes end together, and before unshare does.
+                    *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
                     "chromium",
                     "--headless",
                     "--no-sandbox",
@@ -75,7 +78,10 @@ class Browser:
             self.command(domain + ".enable")
 
     def close(self):
-        self.process.kill()
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            for child in file.read().split():
+                os.kill(int(child), signal.SIGKILL)
         self.process.wait()
         os.close(self.to_read)
         os.close(self.to_write)
