@@ -26,7 +26,7 @@ OVERLAPS = """
   const nodes = seen(".node rect");
   const groups = seen(".group > rect");
   const titles = seen(".title text");
-  const numbers = seen(".edge rect");
+  const numbers = seen(".count rect");
   compare("nodes", nodes, nodes);
   compare("groups", groups, groups);
   compare("titles", titles, titles);
@@ -73,7 +73,8 @@ CONTRAST = """
     text = least(text, contrast(getComputedStyle(each).color, behind(each)), each.outerHTML.slice(0, 80));
   }
   for (const each of document.querySelectorAll(".node text")) {
-    const box = getComputedStyle(each.parentElement.querySelector("rect")).fill;
+    if (!each.textContent) continue;
+    const box = getComputedStyle(each.parentElement.querySelector(each.classList.contains("badge") ? "circle" : "rect")).fill;
     text = least(text, contrast(getComputedStyle(each).fill, box), each.textContent);
   }
   const group = document.querySelector(".group rect");
@@ -164,6 +165,62 @@ class UiFile(UiCase):
                     self.assertEqual(found, {"nodes": nodes, "overlaps": []}, detail)
                     self.assertEqual(self.browser.value(OUTSIDE), [], "labels are whole")
                 self.assertEqual(self.browser.errors, [])
+
+    def test_a_line_leads_around_what_is_between_its_ends(self):
+        """Behind a box, it would seem to begin or end there."""
+        self.host.labelled("app=web")
+
+        def change(data):
+            data = self.crowd(3, 3)(data)
+            ends = ((0, 1), (1, 2), (0, 2))
+            for edge, (source, target) in zip(data["map"]["edges"], ends):
+                edge.update({"from": source, "to": target, "state": "allow"})
+            for node in data["map"]["nodes"]:
+                node["labels"] = {"app": node["labels"]["app"]}
+            return data
+
+        self.from_disk(change)
+        found = self.browser.value(
+            """
+picture.links.map((link) => {
+  const line = [...document.querySelectorAll(".edge path.line")].find((path) => d3.select(path.parentElement).datum() === link);
+  const other = [...picture.layout.boxes.values()].find((box) => box !== link.a && box !== link.b);
+  const length = line.getTotalLength();
+  return d3.range(0, 1, 0.01).filter((t) => {
+    const {x, y} = line.getPointAtLength(length * t);
+    return x > other.x && x < other.x + other.width && y > other.y && y < other.y + other.height;
+  }).length;
+})
+"""
+        )
+        self.assertEqual(found, [0, 0, 0])
+
+    def test_a_line_between_groups_has_the_color_of_most_and_counts_the_denied(self):
+        self.host.labelled("app=web")
+
+        def change(data):
+            data = self.crowd(60, 180)(data)
+            for edge in data["map"]["edges"]:
+                edge["state"] = "allow"
+            data["map"]["edges"][0]["state"] = "deny"
+            return data
+
+        self.from_disk(change)
+        browser = self.browser
+        browser.value(
+            "(() => { const list = document.getElementById('detail'); list.value = 'groups'; list.dispatchEvent(new Event('change')); })()"
+        )
+        self.assertEqual(
+            browser.value("document.querySelectorAll('.bundles .edge:not(.allow)').length"), 0
+        )
+        # Between groups or inside of one; and one badge at the node that it did not reach.
+        self.assertEqual(browser.value("document.querySelectorAll('tspan.deny').length"), 1)
+        self.assertEqual(
+            browser.value(
+                "[...document.querySelectorAll('.badge')].map((each) => each.textContent).filter(Boolean).join()"
+            ),
+            "1",
+        )
 
     def test_markup_in_every_text_stays_text(self):
         """Names of units, containers and DNS, rules, reasons: whatever the page is given."""

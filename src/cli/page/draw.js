@@ -4,6 +4,9 @@
 // More connections are drawn as one line for each pair of groups.
 const kManyEdges = {all: 150, few: 60, perNode: 2.5};
 const kMostLabels = 200;
+const kMostRouted = 300;  // lines that look for a way around boxes
+const kCrowded = 500;  // lines, of which those that are allowed are drawn faintly
+const kArrow = 11;  // px, at least 8 px on the screen
 // `last`: id of the node that Tab leads to; `lit`: id of the one under the pointer or with the focus,
 // whose own connections are drawn; `moved`: the user has chosen what the map shows; `links`: those
 // of the map without `lit`.
@@ -12,192 +15,50 @@ const svg = d3.select("#map");
 const marks = svg.append("defs");
 for (const state of Object.keys(kRank)) {
   marks.append("marker").attr("id", `arrow-${state}`).attr("class", state).attr("viewBox", "0 0 10 10").attr("refX", 9)
-    .attr("refY", 5).attr("markerWidth", 11).attr("markerHeight", 11).attr("markerUnits", "userSpaceOnUse")
+    .attr("refY", 5).attr("markerWidth", kArrow).attr("markerHeight", kArrow).attr("markerUnits", "userSpaceOnUse")
     .attr("orient", "auto-start-reverse").append("path").attr("d", "M0 0.5 L10 5 L0 9.5 z");
 }
 const world = svg.append("g");
-const [groupLayer, edgeLayer, titleLayer, nodeLayer] = ["groups", "edges", "titles", "nodes"]
+// A line between groups is below them, so that it never seems to touch a node of a group on its way.
+const [bundleLayer, groupLayer, edgeLayer, titleLayer, nodeLayer, countLayer] = ["bundles", "groups", "edges", "titles", "nodes", "counts"]
   .map((name) => world.append("g").attr("class", name));
 const zoom = d3.zoom().scaleExtent([0.05, 4]).on("zoom", () => {
-  world.attr("transform", d3.zoomTransform(svg.node()));
+  const now = d3.zoomTransform(svg.node());
+  world.attr("transform", now);
+  marks.selectAll("marker").attr("markerWidth", Math.max(kArrow, 8 / now.k)).attr("markerHeight", Math.max(kArrow, 8 / now.k));
   picture.moved = true;
 });
 svg.call(zoom).on("dblclick.zoom", null);
 
+/// Shows the whole map, with the lines that lead around it.
 function fit() {
-  const {width, height} = picture.layout;
   const {clientWidth, clientHeight} = svg.node();
   if (!clientWidth || !clientHeight) return;
+  const {x, y, width, height} = world.node().getBBox();
+  if (!width || !height) return;
   const [head, edge] = [44, 14];
   const scale = Math.min(1.3, (clientWidth - 2 * edge) / width, (clientHeight - head - edge) / height);
   svg.call(zoom.transform, d3.zoomIdentity
-    .translate((clientWidth - width * scale) / 2, head + (clientHeight - head - edge - height * scale) / 2).scale(scale));
+    .translate((clientWidth - width * scale) / 2 - x * scale, head + (clientHeight - head - edge - height * scale) / 2 - y * scale)
+    .scale(scale));
   picture.moved = false;
 }
 
-/// Moves the map so that the box can be seen; zooms in if its text would be too small to read.
-function reveal(box) {
+/// Moves the map so that the boxes can be seen; zooms in if their texts would be too small to read.
+function reveal(...boxes) {
   const {clientWidth, clientHeight} = svg.node();
   const now = d3.zoomTransform(svg.node());
-  const scale = Math.max(now.k, 0.75);
-  const [left, top] = [box.x * scale + now.x, box.y * scale + now.y];
-  const inside = scale === now.k && left > 8 && top > 44 && left + box.width * scale < clientWidth - 8 &&
-    top + box.height * scale < clientHeight - 8;
+  const [x, y] = [Math.min(...boxes.map((box) => box.x)), Math.min(...boxes.map((box) => box.y))];
+  const width = Math.max(...boxes.map((box) => box.x + box.width)) - x;
+  const height = Math.max(...boxes.map((box) => box.y + box.height)) - y;
+  const most = Math.min((clientWidth - 16) / width, (clientHeight - 52) / height);
+  const scale = Math.min(Math.max(now.k, 0.75), most);
+  const [left, top] = [x * scale + now.x, y * scale + now.y];
+  const inside = scale === now.k && left > 8 && top > 44 && left + width * scale < clientWidth - 8 &&
+    top + height * scale < clientHeight - 8;
   if (inside) return;
-  svg.call(zoom.transform, d3.zoomIdentity.translate(clientWidth / 2 - (box.x + box.width / 2) * scale,
-    clientHeight / 2 - (box.y + box.height / 2) * scale).scale(scale));
-}
-
-// --- edges ---
-
-/// Which sides of two boxes an edge connects: the pair with the wider gap between them.
-function sidesOf(from, to) {
-  const across = Math.max(to.x - from.x - from.width, from.x - to.x - to.width);
-  const down = Math.max(to.y - from.y - from.height, from.y - to.y - to.height);
-  if (across >= down) return to.x > from.x ? ["right", "left"] : ["left", "right"];
-  return to.y > from.y ? ["bottom", "top"] : ["top", "bottom"];
-}
-const kAway = {right: [1, 0], left: [-1, 0], top: [0, -1], bottom: [0, 1]};
-
-/// Sets link.path, and link.curve unless it is a loop. The ends of edges at one side of a box are spread in the order
-/// of their other ends, so that they do not cross there.
-function route(links) {
-  const ends = new Map();
-  for (const link of links) {
-    if (link.a === link.b) continue;
-    const sides = sidesOf(link.a, link.b);
-    [[link.a, link.b, "begin"], [link.b, link.a, "end"]].forEach(([box, other, name], i) => {
-      if (!ends.has(box)) ends.set(box, {right: [], left: [], top: [], bottom: []});
-      ends.get(box)[sides[i]].push({link, name, other, side: sides[i]});
-    });
-  }
-  for (const [box, sides] of ends) {
-    for (const [side, list] of Object.entries(sides)) {
-      const upright = side === "right" || side === "left";
-      const center = (end) => (upright ? end.other.y + end.other.height / 2 : end.other.x + end.other.width / 2);
-      list.sort((a, b) => center(a) - center(b) || (a.name < b.name ? -1 : 1));
-      list.forEach((end, i) => {
-        const along = (i + 1) / (list.length + 1);
-        end.link[end.name] = {away: kAway[side],
-          x: upright ? box.x + (side === "right" ? box.width : 0) : box.x + box.width * along,
-          y: upright ? box.y + box.height * along : box.y + (side === "bottom" ? box.height : 0)};
-      });
-    }
-  }
-  for (const link of links) {
-    if (link.a === link.b) {
-      const [x, y] = [link.a.x + link.a.width, link.a.y + link.a.height];
-      link.path = `M${x - 14} ${y} C${x - 14} ${y + 20} ${x + 20} ${y - 6} ${x} ${y - 10}`;
-      continue;
-    }
-    const {begin, end} = link;
-    const far = Math.max(18, Math.min(160, Math.hypot(end.x - begin.x, end.y - begin.y) * 0.42));
-    const [c1, c2] = [begin, end].map((point) => ({x: point.x + point.away[0] * far, y: point.y + point.away[1] * far}));
-    link.path = `M${begin.x} ${begin.y} C${c1.x} ${c1.y} ${c2.x} ${c2.y} ${end.x} ${end.y}`;
-    link.curve = [begin, c1, c2, end];
-  }
-  return links;
-}
-
-const linkOf = (edge) => ({key: edge.key, state: edge.state, edges: [edge],
-  a: picture.layout.boxes.get(edge.source), b: picture.layout.boxes.get(edge.target)});
-
-/// One link for each pair of groups, in the color of its worst verdict, with an arrow at each end
-/// that is reached: many connections are readable as few lines.
-function bundles(edges) {
-  const found = new Map();
-  for (const edge of edges) {
-    const {a, b} = linkOf(edge);
-    if (a.group === b.group) continue;
-    const [first, second] = a.group.name < b.group.name ? [a.group, b.group] : [b.group, a.group];
-    const key = `groups\n${first.name}\n${second.name}`;  // an edge has one line end in its key
-    if (!found.has(key)) found.set(key, {key, state: edge.state, edges: [], a: first, b: second, bundle: true});
-    const link = found.get(key);
-    link.edges.push(edge);
-    if (kRank[edge.state] < kRank[link.state]) link.state = edge.state;
-    if (b.group === second) link.forward = true;
-    else link.backward = true;
-  }
-  return [...found.values()];
-}
-
-const denialsIn = (edges) => edges.filter((edge) => edge.state === "deny").length;
-function bundleText(link) {
-  const denied = denialsIn(link.edges);
-  return link.edges.length.toLocaleString("en-US") + (denied ? `, ${denied} denied` : "");
-}
-
-function linkText(link) {
-  if (!link.bundle) return edgeText(link.edges[0]);
-  const worst = [...link.edges].sort((a, b) => kRank[a.state] - kRank[b.state]);
-  const some = worst.slice(0, 8).map((edge) => `${kStateText[edge.state]}: ${edge.source.text} → ${edge.target.text} ${edge.may || usesText(edge).join(", ")}`);
-  const more = worst.length > some.length ? [`and ${worst.length - some.length} more`] : [];
-  const arrow = link.forward && link.backward ? "↔" : link.forward ? "→" : "←";
-  return [`${link.a.name || "no group"} ${arrow} ${link.b.name || "no group"}: ${counted(worst.length, "connection")}`, ...some, ...more].join("\n");
-}
-
-/// Sets link.label to a place on the curve where the text covers neither a group nor another text;
-/// null if there is none, or if there are too many lines to read: the tooltip has the number too.
-function placeLabels(links) {
-  if (links.length > kMostLabels) {
-    for (const link of links) link.label = null;
-    return links;
-  }
-  const taken = picture.layout.groups.map((group) => ({x: group.x - 2, y: group.y - 26, width: group.width + 4, height: group.height + 28}));
-  for (const link of links) {
-    const [a, b, c, d] = link.curve;
-    const width = measure(bundleText(link), "16px sans-serif") + 12;
-    link.label = null;
-    for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82, 0.1, 0.9]) {
-      const u = 1 - t;
-      const at = (axis) => u * u * u * a[axis] + 3 * u * u * t * b[axis] + 3 * u * t * t * c[axis] + t * t * t * d[axis];
-      const box = {x: at("x") - width / 2, y: at("y") - 11, width, height: 22};
-      if (taken.some((other) => box.x < other.x + other.width && other.x < box.x + width && box.y < other.y + other.height && other.y < box.y + 22)) continue;
-      link.label = box;
-      taken.push(box);
-      break;
-    }
-  }
-  return links;
-}
-
-const nodeById = (id) => (id === null ? null : picture.shown.nodes.find((node) => node.id === id) || null);
-const chosenNode = () => nodeById(choice.node);
-const ownEdges = (node) => picture.shown.byNode.get(node) || [];
-
-function light(node) {
-  picture.lit = node ? node.id : null;
-  drawEdges();
-}
-
-function drawEdges() {
-  const lit = nodeById(picture.lit) || chosenNode();
-  const own = lit && picture.byGroups ? ownEdges(lit) : [];
-  const shown = [...picture.links, ...route(own.map(linkOf))];
-  // Denied ones are drawn last, above the others.
-  shown.sort((a, b) => kRank[b.state] - kRank[a.state]);
-  const touches = (link) => !link.bundle && link.edges.some((edge) => edge.source === lit || edge.target === lit);
-  const all = edgeLayer.selectAll("g.edge").data(shown, (link) => link.key).join((enter) => {
-    const made = enter.append("g");
-    made.append("path").attr("class", "line");
-    made.append("path").attr("class", "hit");
-    made.append("rect").attr("rx", 7);
-    made.append("text").attr("text-anchor", "middle");
-    return made.each(function bind() {
-      withTip(this, () => linkText(d3.select(this).datum()));
-      this.addEventListener("click", () => hooks.chooseLink(d3.select(this).datum()));
-    });
-  }).attr("class", (link) => `edge ${link.state}${lit ? (touches(link) ? " lit" : " faded") : ""}`).order();
-  const arrow = (link, at) => (at ? `url(#arrow-${link.state})` : null);
-  all.select("path.line").attr("d", (link) => link.path)
-    .attr("marker-end", (link) => arrow(link, !link.bundle || link.forward)).attr("marker-start", (link) => arrow(link, link.backward))
-    .style("stroke-width", (link) => (link.bundle ? `${1.4 + Math.log2(link.edges.length + 1) * 0.6}px` : null));
-  all.select("path.hit").attr("d", (link) => link.path);
-  const place = (link) => link.label || {x: 0, y: 0, width: 0, height: 0};
-  all.select("text").text((link) => (link.label ? bundleText(link) : "")).attr("x", (link) => place(link).x + place(link).width / 2)
-    .attr("y", (link) => place(link).y + 17);
-  all.select("rect").attr("display", (link) => (link.label ? null : "none")).attr("x", (link) => place(link).x)
-    .attr("y", (link) => place(link).y).attr("width", (link) => place(link).width).attr("height", (link) => place(link).height);
+  svg.call(zoom.transform, d3.zoomIdentity.translate(clientWidth / 2 - (x + width / 2) * scale,
+    clientHeight / 2 - (y + height / 2) * scale).scale(scale));
 }
 
 // --- groups and nodes ---
@@ -219,10 +80,10 @@ function insideGroups(edges) {
   return inside;
 }
 
-function insideText(inside) {
-  if (!inside) return "";
-  const denied = denialsIn(inside);
-  return `${inside.length.toLocaleString("en-US")} inside${denied ? `, ${denied} denied` : ""}`;
+function insideTexts(inside) {
+  if (!inside) return [];
+  const [[all], ...some] = countTexts(inside);
+  return [[`${all} inside`, "all"], ...some];
 }
 
 function drawGroups({groups, style}, edges) {
@@ -236,19 +97,20 @@ function drawGroups({groups, style}, edges) {
   const titles = titleLayer.selectAll("g.title").data(named.filter((group) => group.name), (group) => group.name).join((enter) => {
     const made = enter.append("g").attr("class", "title");
     made.append("text").attr("class", "name");
-    made.append("text").attr("class", "note").attr("text-anchor", "end");
+    made.append("text").attr("class", "note");
     return made;
   });
   titles.select("text.name").style("font-size", `${style.font}px`).each(function lines(group) {
     setLines(this, group.title, group.x + style.inside, group.y + style.font * 1.35, style.font * 1.2);
   });
   const inside = insideGroups(edges);
-  titles.select("text.note").text((group) => insideText(inside.get(group))).attr("x", (group) => group.x + group.width)
-    .attr("y", (group) => group.y - 7);
+  titles.select("text.note").attr("x", (group) => group.x + style.inside).attr("y", (group) => group.y + group.head - 12)
+    .each(function texts(group) { setTexts(this, insideTexts(inside.get(group))); });
 }
 
 function drawNodes(layout, edges) {
-  const denied = new Set(edges.filter((edge) => edge.state === "deny").flatMap((edge) => [edge.source, edge.target]));
+  const denied = new Map();  // how many connections to a node are denied
+  for (const {state, target} of edges) if (state === "deny") denied.set(target, (denied.get(target) || 0) + 1);
   const boxes = [...layout.boxes.values()];
   if (!boxes.some((box) => box.node.id === picture.last)) picture.last = boxes.length ? boxes[0].node.id : null;
   const all = nodeLayer.selectAll("g.node").data(boxes, (box) => box.node.id).join((enter) => {
@@ -256,6 +118,8 @@ function drawNodes(layout, edges) {
     made.append("rect").attr("rx", 5);
     made.append("text").attr("class", "text");
     made.append("text").attr("class", "more");
+    made.append("circle").attr("r", 8);
+    made.append("text").attr("class", "badge").attr("text-anchor", "middle");
     return made.each(function bind() {
       const box = () => d3.select(this).datum();
       withTip(this, () => nodeText(box().node, ownEdges(box().node)));
@@ -266,7 +130,7 @@ function drawNodes(layout, edges) {
       this.addEventListener("click", () => hooks.chooseNode(box().node));
       this.addEventListener("keydown", (event) => hooks.nodeKey(event, box()));
     });
-  }).attr("class", (box) => `node ${box.node.kind}${denied.has(box.node) ? " denied" : ""}`)
+  }).attr("class", (box) => `node ${box.node.kind}`)
     .attr("tabindex", (box) => (box.node.id === picture.last ? 0 : -1))
     .attr("aria-pressed", (box) => String(box.node.id === choice.node))
     .attr("aria-label", (box) => nodeText(box.node, ownEdges(box.node))).order();
@@ -275,6 +139,10 @@ function drawNodes(layout, edges) {
   all.select("text.text").each(function lines(box) {
     setLines(this, box.lines, box.x + kText.pad, box.y + kText.pad + 11, kText.line);
   });
+  all.select("circle").attr("display", (box) => (denied.has(box.node) ? null : "none")).attr("cx", (box) => box.x + box.width - 3)
+    .attr("cy", (box) => box.y + 3);
+  all.select("text.badge").text((box) => (denied.has(box.node) ? Math.min(99, denied.get(box.node)) : ""))
+    .attr("x", (box) => box.x + box.width - 3).attr("y", (box) => box.y + 7);
   all.select("text.more").text((box) => box.more).attr("x", (box) => box.x + kText.pad)
     .attr("y", (box) => box.y + box.height - kText.pad);
 }

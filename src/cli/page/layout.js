@@ -5,10 +5,11 @@ const kMostLayered = 40;  // boxes that are arranged in layers
 const kMostInnerEdges = 500;  // of the map, for layers inside groups
 const kText = {width: 190, line: 17, pad: 9, more: 15};
 // Gaps and the size of titles in pixels. `loose`: every connection is drawn, between the nodes too.
-// `tight`: only those between groups, so that more nodes fit; titles stay readable from afar.
+// `tight`: only those between groups, so that more nodes fit; titles stay readable from afar, and
+// the connections inside are a line of text below them (`note`).
 const kStyles = {
-  loose: {node: 22, group: 46, inside: 16, font: 14, head: 30},
-  tight: {node: 9, group: 64, inside: 12, font: 24, head: 46},
+  loose: {node: 22, group: 46, inside: 16, font: 14, head: 30, note: 0},
+  tight: {node: 9, group: 64, inside: 12, font: 28, head: 48, note: 26},
 };
 
 const measure = (() => {
@@ -53,10 +54,11 @@ function boxOf(node, group) {
   return {node, lines, more, width, height: 2 * kText.pad + lines.length * kText.line - 3 + (more ? kText.more : 0)};
 }
 
-/// Rows of boxes, about `aspect` times as wide as high.
-function rows(boxes, gap, aspect) {
-  const area = boxes.reduce((sum, box) => sum + (box.width + gap) * (box.height + gap), 0);
-  const limit = Math.max(Math.sqrt(area * aspect), ...boxes.map((box) => box.width));
+/// How much a map of this size is made smaller or larger to fill the frame.
+const scaleOf = (size, frame) => Math.min(1.3, frame.width / size.width, frame.height / size.height);
+
+/// Rows of boxes that are at most `limit` wide, or as wide as the widest box.
+function rowsWithin(boxes, gap, limit) {
   let [x, y, high, wide] = [0, 0, 0, 0];
   for (const box of boxes) {
     if (x > 0 && x + box.width > limit) [x, y, high] = [0, y + high + gap, 0];
@@ -67,6 +69,15 @@ function rows(boxes, gap, aspect) {
     wide = Math.max(wide, x - gap);
   }
   return {width: wide, height: y + high};
+}
+
+/// Rows of boxes that fill the frame best.
+function rows(boxes, gap, frame) {
+  const area = boxes.reduce((sum, box) => sum + (box.width + gap) * (box.height + gap), 0);
+  const least = Math.sqrt(area * frame.width / frame.height);
+  const limits = [0.7, 0.85, 1, 1.15, 1.3, 1.5, 1.8].map((factor) => least * factor);
+  const scales = limits.map((limit) => scaleOf(rowsWithin(boxes, gap, limit), frame));
+  return rowsWithin(boxes, gap, limits[scales.indexOf(Math.max(...scales))]);
 }
 
 /// Columns of equal width, so that the nodes of a group are easy to read.
@@ -84,6 +95,7 @@ function grid(boxes, gap) {
 }
 
 /// Layers by dagre, from left to right (LR) or from top to bottom (TB). `edges` are pairs of indexes.
+/// routes: a list of points for each of them, around the other boxes, by "FROM TO".
 function layers(boxes, edges, rankdir, nodesep, ranksep) {
   const graph = new dagre.graphlib.Graph().setGraph({rankdir, nodesep, ranksep, marginx: 0, marginy: 0});
   boxes.forEach((box, i) => graph.setNode(String(i), {width: box.width, height: box.height}));
@@ -94,10 +106,16 @@ function layers(boxes, edges, rankdir, nodesep, ranksep) {
     box.x = place.x - box.width / 2;
     box.y = place.y - box.height / 2;
   });
-  const left = Math.min(...boxes.map((box) => box.x));
-  const top = Math.min(...boxes.map((box) => box.y));
+  // Lines can be outside of all boxes, as far as their points.
+  const routes = new Map(edges.map(([from, to]) => [`${from} ${to}`, graph.edge(String(from), String(to)).points]));
+  const bounds = [...boxes, ...[...routes.values()].flat().map(({x, y}) => ({x, y, width: 0, height: 0}))];
+  const left = Math.min(...bounds.map((box) => box.x));
+  const top = Math.min(...bounds.map((box) => box.y));
+  const width = Math.max(...bounds.map((box) => box.x + box.width)) - left;
+  const height = Math.max(...bounds.map((box) => box.y + box.height)) - top;
   for (const box of boxes) [box.x, box.y] = [box.x - left, box.y - top];
-  return {width: Math.max(...boxes.map((box) => box.x + box.width)), height: Math.max(...boxes.map((box) => box.y + box.height))};
+  for (const [key, points] of routes) routes.set(key, points.map((point) => ({x: point.x - left, y: point.y - top})));
+  return {width, height, routes};
 }
 
 /// Different pairs of indexes of the edges whose ends `indexOf` knows, without loops.
@@ -118,10 +136,11 @@ function layOutGroup(name, nodes, edges, style) {
     ? layers(boxes, inner, "LR", style.node, 2.6 * style.node) : grid(boxes, style.node);
   const font = `bold ${style.font}px sans-serif`;
   const title = name ? wrapped(name, Math.max(size.width, 150), font) : [];
-  const head = name ? style.head + (title.length - 1) * style.font * 1.2 : style.inside;
-  for (const box of boxes) [box.x, box.y] = [box.x + style.inside, box.y + head];
-  const wide = Math.max(size.width, ...title.map((line) => measure(line, font)));
-  return {name, title, boxes, width: wide + 2 * style.inside, height: head + size.height + style.inside};
+  const head = (name ? style.head + (title.length - 1) * style.font * 1.2 : style.inside) + style.note;
+  boxes.forEach((box, i) => { [box.x, box.y, box.at] = [box.x + style.inside, box.y + head, i]; });
+  const wide = Math.max(size.width, style.note ? 190 : 0, ...title.map((line) => measure(line, font)));
+  return {name, title, boxes, head, routes: size.routes, inside: style.inside,
+    width: wide + 2 * style.inside, height: head + size.height + style.inside};
 }
 
 /// Layers show nothing where every group has connections to most others, and take seconds.
@@ -131,15 +150,26 @@ const hasLayers = (groups, between) => groups.length <= kMostLayered && between.
 /// top to bottom in layers, or in rows if there would be too many layers. Those rows keep neighbors of
 /// the layers close; without layers, they are in the order of the names.
 function layOutGroups(groups, between, style, frame) {
-  const inRows = (sorted) => rows(sorted, 1.5 * style.group, frame.width / frame.height);
+  const inRows = (sorted) => rows(sorted, 1.5 * style.group, frame);
   if (!hasLayers(groups, between)) return inRows(groups);
-  const scaleOf = (size) => Math.min(1.3, frame.width / size.width, frame.height / size.height);
   const ways = ["LR", "TB"].map((direction) => () => layers(groups, between, direction, style.group, 2.6 * style.group));
   ways.push(() => inRows([...groups].sort((a, b) => a.x + a.width / 2 - b.x - b.width / 2 || a.y - b.y)));
-  const scores = ways.map((way, i) => scaleOf(way()) * (i === 2 ? 0.7 : 1));
+  const scores = ways.map((way, i) => scaleOf(way(), frame) * (i === 2 ? 0.7 : 1));
   const best = scores.indexOf(Math.max(...scores));
   if (best === 2) ways[0]();
   return ways[best]();
+}
+
+/// The points of a line from one node, or group, to another, around what is between them; undefined
+/// if the layout has none.
+function pointsOf(layout, a, b) {
+  if (a.node) {
+    const {group} = a;
+    const points = group === b.group && group.routes?.get(`${a.at} ${b.at}`);
+    return points ? points.map((point) => ({x: point.x + group.x + group.inside, y: point.y + group.y + group.head})) : undefined;
+  }
+  const [from, to] = [layout.groups.indexOf(a), layout.groups.indexOf(b)];
+  return layout.routes?.get(`${from} ${to}`) || layout.routes?.get(`${to} ${from}`)?.toReversed();
 }
 
 /// {groups: [{name, x, y, width, height, boxes}], boxes: Map of node to its box, width, height}.

@@ -65,7 +65,7 @@ function showTexts(item, answer) {
     box.replaceChildren(make("p", answer.error || "Not in this page: it has the explanations of the newest denials only.", "note"));
     return;
   }
-  const pre = make("pre", answer[what]);
+  const pre = make("pre", answer[what], what === "allow" ? "toml" : undefined);
   pre.tabIndex = 0;
   // The policy can change while the text is shown.
   const then = `By the policy of ${clock(known.map_time)}`;
@@ -84,7 +84,7 @@ function denialItem(denial) {
     ` ${denial.port} `, make("span", undefined, "count"));
   const why = make("p", [denial.rule, denial.reason].filter(Boolean).join(": "), "note");
   item.append(line, why);
-  for (const [what, text] of [["why", "Why"], ["allow", "Allow"]]) {
+  for (const [what, text] of [["why", "Why"], ["allow", "Suggest a rule"]]) {
     const button = make("button", text);
     button.type = "button";
     button.dataset.what = what;
@@ -158,12 +158,18 @@ function edgeRow(edge, text) {
 function drawTable() {
   if (byId("panel-edges").hidden) return;
   const chosen = chosenNode();
-  byId("selected").hidden = !chosen;
+  const pair = picture.byGroups ? choice.pair : null;
+  byId("selected").hidden = !chosen && !pair;
   if (chosen) {
     byId("selected-text").textContent = chosen.text;
     byId("selected-members").textContent = nodeText(chosen, ownEdges(chosen)).split("\n").slice(1).join(" · ");
+  } else if (pair) {
+    byId("selected-text").textContent = pair.map((name) => name || "no group").join(" ↔ ");
+    byId("selected-members").textContent = "";
   }
-  const edges = [...(chosen ? ownEdges(chosen) : picture.shown.edges)]
+  const groupName = (node) => picture.layout.boxes.get(node).group.name;
+  const isBetween = (edge) => groupName(edge.source) !== groupName(edge.target) && pair.includes(groupName(edge.source)) && pair.includes(groupName(edge.target));
+  const edges = (chosen ? [...ownEdges(chosen)] : picture.shown.edges.filter((edge) => !pair || isBetween(edge)))
     .sort((a, b) => kRank[a.state] - kRank[b.state] || (a.key < b.key ? -1 : 1));
   const list = byId("edges");
   const rows = new Map([...list.children].map((row) => [row.dataset.key, row]));

@@ -40,10 +40,16 @@ const hooks = {
   },
   chooseNode: (node) => {
     choice.node = choice.node === node.id ? null : node.id;
+    choice.pair = null;
     if (choice.node) selectTab("tab-edges");
     draw();
   },
-  chooseLink: (link) => { if (!link.bundle) hooks.chooseNode(link.edges[0].source); },
+  chooseLink: (link) => {
+    if (!link.bundle) return hooks.chooseNode(link.edges[0].source);
+    [choice.node, choice.pair] = [null, [link.a.name, link.b.name]];
+    selectTab("tab-edges");
+    draw();
+  },
   focusNode: (box, element) => {
     picture.last = box.node.id;
     nodeLayer.selectAll("g.node").attr("tabindex", (each) => (each === box ? 0 : -1));
@@ -65,7 +71,7 @@ const hooks = {
     } else if (event.key === "Enter" || event.key === " ") {
       hooks.chooseNode(box.node);
     } else if (event.key === "Escape") {
-      choice.node = null;
+      choice.node = choice.pair = null;
       hideTip();
       draw();
     } else if (event.key === "+" || event.key === "=") {
@@ -80,8 +86,8 @@ const hooks = {
     event.preventDefault();
   },
   showDenial: (denial) => {
-    const node = nodeOf(known.map, denial.from_end) || nodeOf(known.map, denial.to_end);
-    if (!node) {
+    const nodes = [denial.from_end, denial.to_end].map((end) => nodeOf(known.map, end)).filter(Boolean);
+    if (!nodes.length) {
       byId("problem").textContent = "The endpoints of this denial are not on the map.";
       return;
     }
@@ -89,10 +95,12 @@ const hooks = {
     choice.terms = [];
     choice.states = new Set(Object.keys(kRank));
     for (const box of byId("states").querySelectorAll("input")) box.checked = true;
-    choice.node = node.id;
+    [choice.node, choice.pair] = [nodes[0].id, null];
     draw();
-    const box = picture.layout.boxes.get(node);
-    if (box) focusBox(box);
+    const boxes = nodes.map((node) => picture.layout.boxes.get(node)).filter(Boolean);
+    if (!boxes.length) return;
+    focusBox(boxes[0]);
+    reveal(...boxes);
   },
 };
 
@@ -174,13 +182,13 @@ byId("states").addEventListener("change", () => {
   choice.states = new Set([...byId("states").querySelectorAll("input:checked")].map((box) => box.value));
   draw();
 });
-byId("group").addEventListener("change", () => { choice.group = byId("group").value; draw(); });
+byId("group").addEventListener("change", () => { [choice.group, choice.pair] = [byId("group").value, null]; draw(); });
 byId("detail").addEventListener("change", () => { choice.detail = byId("detail").value; draw(); });
 byId("theme").addEventListener("change", rememberTheme);
 byId("in").addEventListener("click", () => svg.call(zoom.scaleBy, 1.3));
 byId("out").addEventListener("click", () => svg.call(zoom.scaleBy, 1 / 1.3));
 byId("fit").addEventListener("click", fit);
-byId("unselect").addEventListener("click", () => { choice.node = null; draw(); byId("tab-edges").focus(); });
+byId("unselect").addEventListener("click", () => { choice.node = choice.pair = null; draw(); byId("tab-edges").focus(); });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   const node = nodeLayer.select("g.node[tabindex='0']").node();

@@ -8,7 +8,8 @@ const kRank = {deny: 0, audit: 1, allow: 2, open: 3};
 
 // The data in the page, or the newest that the server has sent.
 const known = JSON.parse(byId("data").textContent);
-const choice = {terms: [], states: new Set(Object.keys(kRank)), group: "", detail: "auto", node: null};
+// `node`: its id; `pair`: the names of two groups. The table has their connections only.
+const choice = {terms: [], states: new Set(Object.keys(kRank)), group: "", detail: "auto", node: null, pair: null};
 
 function make(name, text, style) {
   const element = document.createElement(name);
@@ -76,7 +77,7 @@ function bestKey(nodes) {
   let best = "";
   let score = 0.2;
   for (const [key, {values, nodes: having}] of keysOf(workloads)) {
-    if (values.size < 2 || values.size > Math.max(3, workloads.length * 0.6)) continue;
+    if (values.size < 2 || values.size === having || values.size > Math.max(3, workloads.length * 0.6)) continue;
     const fit = Math.min(values.size / wanted, wanted / values.size) * having / workloads.length;
     if (fit > score || (fit === score && key < best)) [best, score] = [key, fit];
   }
