@@ -19,6 +19,7 @@ constexpr std::uint64_t kWeb = 100;  // cgroups
 constexpr std::uint64_t kDb = 101;
 constexpr std::uint64_t kShell = 102;
 constexpr std::uint64_t kHeld = 103;
+constexpr std::uint64_t kCrowd = 1000;  // and above: each a workload of its own
 constexpr policy::Number kWebNumber = abi::kFirstNumber;
 constexpr policy::Number kDbNumber = abi::kFirstNumber + 1;
 constexpr policy::Number kRemoteNumber = abi::kFirstNumber + 2;
@@ -34,7 +35,9 @@ std::optional<policy::Number> owner_of(std::uint64_t cgroup) {
     case kHeld:
       return abi::kQuarantine;
     default:
-      return std::nullopt;
+      return cgroup < kCrowd
+                 ? std::nullopt
+                 : std::optional(abi::kFirstNumber + static_cast<std::uint32_t>(cgroup));
   }
 }
 
@@ -181,6 +184,17 @@ TEST_F(TrafficCounting, OneWorkloadLeavesGroupsToOthers) {
   }
   EXPECT_TRUE(has_db);
   EXPECT_EQ(connections, 30'001U);
+}
+
+/// However many workloads talk.
+TEST_F(TrafficCounting, GroupsAreBounded) {
+  std::vector<kernel::InetSocket> sockets;
+  for (std::uint32_t i = 0; i < TrafficCounter::kMostGroups + 100; ++i) {
+    sockets.push_back(socket_of(kCrowd + i, "10.0.0.1", 40000, "192.0.2.9", 443));
+    sockets.back().cookie = {i, 1};
+  }
+  EXPECT_THAT(read_all({{0, sockets}}, {0}), SizeIs(TrafficCounter::kMostGroups));
+  EXPECT_FALSE(is_complete_);
 }
 
 TEST_F(TrafficCounting, OneWorkloadLeavesSocketsToOthers) {
