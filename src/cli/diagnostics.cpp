@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstdio>
 #include <memory>
 
@@ -30,8 +29,7 @@ nlohmann::json to_json(const std::vector<config::Diagnostic>& diagnostics) {
 }
 
 std::vector<config::Diagnostic> unit_warnings(const config::Host& host) {
-  return systemd::view_units(std::make_shared<const config::Host>(host), std::chrono::seconds(3))
-      .warnings;
+  return systemd::view_units(std::make_shared<const config::Host>(host)).warnings;
 }
 
 void add_format(CLI::App& command, std::string& format) {

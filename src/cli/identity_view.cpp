@@ -15,8 +15,6 @@ namespace {
 using nlohmann::json;
 using Containers = config::DockerSettings::Containers;
 
-constexpr std::chrono::milliseconds kSystemdPatience(3000);
-
 std::optional<config::RawLabels> raw_labels(const json& value) {
   return value.is_object() ? std::optional(value.get<config::RawLabels>()) : std::nullopt;
 }
@@ -86,7 +84,7 @@ std::vector<policy::Resident> residents_of(const config::Host& host,
 systemd::UnitView units_of_both(const config::Host& before, const config::Host& after) {
   auto both = std::make_shared<config::Host>(after);
   both->units.insert(both->units.end(), before.units.begin(), before.units.end());
-  return systemd::view_units(both, kSystemdPatience);
+  return systemd::view_units(both);
 }
 
 void add_notes(IdentityView& view, const config::Host& before, const config::Host& after,

@@ -23,8 +23,6 @@ namespace {
 
 using policy::Resident;
 
-constexpr std::chrono::milliseconds kSystemdPatience(3000);
-
 class Looking {
  public:
   Looking(const kernel::CgroupTree& tree, const config::Host& host, bool has_handshakes)
@@ -79,8 +77,7 @@ class Looking {
       return [](const std::string&) { return std::nullopt; };
     }
     return
-        [this,
-         view = systemd::view_units(std::make_shared<const config::Host>(host_), kSystemdPatience)](
+        [this, view = systemd::view_units(std::make_shared<const config::Host>(host_))](
             const std::string& cgroup) -> std::optional<std::pair<std::string, policy::LabelSet>> {
           const auto unit = systemd::match_unit(host_, view, cgroup);
           return unit ? std::optional(std::pair(unit->name, unit->rule->labels)) : std::nullopt;

@@ -19,7 +19,6 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::chrono::milliseconds kSystemdPatience(3000);
 constexpr int kUsage = 2;  // exit status: invalid usage
 
 int complain(const Error& error, int exit_status = kExitFailure) {
@@ -47,7 +46,7 @@ int check(const std::string& directory) {
     return 1;
   }
   const auto host = std::make_shared<const config::Host>(configuration.host);
-  for (const auto& warning : systemd::view_units(host, kSystemdPatience).warnings) {
+  for (const auto& warning : systemd::view_units(host).warnings) {
     std::fprintf(stderr, "%s\n", printable(warning.text()).c_str());
   }
   // The unit runs `--check` before each start. What the daemon's own directory would cut is then

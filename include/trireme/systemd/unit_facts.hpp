@@ -76,6 +76,6 @@ void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, std::set<
 /// Like look_at_units(), but on its own connection, and blocks until the result is there. Empty if
 /// systemd does not answer within `patience`, or if there are no [[unit]] entries.
 [[nodiscard]] UnitView view_units(const std::shared_ptr<const config::Host>& host,
-                                  std::chrono::milliseconds patience);
+                                  std::chrono::milliseconds patience = std::chrono::seconds(3));
 
 }  // namespace trireme::systemd
