@@ -2,8 +2,8 @@
 // A process that lists TCP connections with their bytes for the daemon. To read the bytes the
 // kernel takes the lock of each socket, and waits for it uninterruptibly. A process that sends from
 // memory that never comes (a file on a FUSE file system that does not answer, userfaultfd) holds
-// that lock as long as it likes. Whoever waits for it cannot be killed, and keeps its descriptors
-// and its place in its process: the daemon could neither end nor be started again.
+// that lock without a limit. A thread that waits for the lock cannot be killed, so that its process
+// keeps its descriptors: the daemon could neither end nor be started again.
 #pragma once
 
 #include <sys/types.h>

@@ -129,7 +129,7 @@ void Traffic::answer(const control::Reply& reply) {
   }
   if (now < next_reading_) {
     asked_ = now;
-    compose();  // flows are counted anew, connections are those of the last reading
+    compose();  // with new counts of flows, and the connections of the last reading
     return;
   }
   asked_ = now;

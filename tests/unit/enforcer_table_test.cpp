@@ -197,9 +197,9 @@ TEST_F(EnforcerTable, LabelsDecide) {
   EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
 }
 
-/// What a quarantined workload sends to other hosts is refused by the rules alone, also once
-/// another workload has its former number. The gate, which would refuse it too, is not told.
-TEST_F(EnforcerTable, AQuarantinedWorkloadIsNotWhoeverHasItsFormerNumber) {
+/// The rules alone deny what a quarantined workload sends to other hosts, also when another
+/// workload has its former number. The test leaves the gate out, which would deny it too.
+TEST_F(EnforcerTable, AQuarantinedWorkloadIsNotTheOneWithItsFormerNumber) {
   output("ip link add here type veth peer name there");
   output("ip link set there up");
   output("ip address add 10.9.9.1/24 dev here");
