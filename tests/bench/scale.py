@@ -56,14 +56,16 @@ while True:
 
 @contextlib.contextmanager
 def ui(host):
-    """`trirectl ui` with a page that is open. Yields its pid."""
+    """`trirectl ui` with a page that is open and has its first update. Yields its pid."""
     server = host.popen(
         [TRIRECTL, "ui"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     url = server.stdout.readline().strip()
     reader = host.popen([sys.executable, "-c", READER, url], stdout=subprocess.PIPE, text=True)
-    threading.Thread(target=reader.stdout.read, daemon=True).start()
     try:
+        if not reader.stdout.readline():
+            raise AssertionError("trirectl ui has sent no update")
+        threading.Thread(target=reader.stdout.read, daemon=True).start()
         yield server.pid
         if reader.poll() is not None:
             raise AssertionError("the reader of the page has ended")
@@ -74,21 +76,28 @@ def ui(host):
 
 @contextlib.contextmanager
 def top(host):
-    """`trirectl top` on a terminal. Yields its pid."""
+    """`trirectl top` on a terminal, which shows its first table. Yields its pid."""
     shown, terminal = pty.openpty()
     process = host.popen(
         ["env", "TERM=xterm", TRIRECTL, "top"], stdin=terminal, stdout=terminal, stderr=terminal
     )
     os.close(terminal)
 
+    drawn = threading.Event()
+
     def read():
+        text = b""
         with contextlib.suppress(OSError):  # EIO: it has ended
-            while os.read(shown, 65536):
-                pass
+            while data := os.read(shown, 65536):
+                text = (text + data)[-131072:]
+                if b"app=" in text or b"role=" in text:
+                    drawn.set()
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
+        if not drawn.wait(60):
+            raise AssertionError("trirectl top has shown no workload")
         yield process.pid
         if process.poll() is not None:
             raise AssertionError("trirectl top has ended")
@@ -104,15 +113,14 @@ def cost_of(view, host, daemon, seconds):
 
     def without():
         daemon.share()
-        time.sleep(seconds)
+        time.sleep(seconds)  # the time that is measured
         return daemon.share()
 
     before = without()
     with view(host) as pid:
-        time.sleep(10)  # the first map
         trirectl = crowd.Used(pid)
         daemon.share()
-        time.sleep(seconds)
+        time.sleep(seconds)  # the same
         during, own = daemon.share(), trirectl.share()
     more = during - statistics.mean((before, without()))
     return {"daemon": more, "trirectl": own, "together": more + own}

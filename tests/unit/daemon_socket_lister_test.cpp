@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
+#include <sstream>
 #include <thread>
 
 #include "trireme/base/file.hpp"
@@ -99,6 +101,32 @@ TEST_F(SocketListerTest, OneThatDoesNotStartIsAnError) {
   EXPECT_FALSE(missing.list(nullptr, stop_.get_token()));
 }
 
+/// Tries until it is true, for at most ten seconds.
+bool comes_true(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + 10s;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) {
+      return false;
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  return true;
+}
+
+/// True while a child of the main thread waits in the kernel for a lock.
+bool lister_waits() {
+  const std::string self = std::to_string(::getpid());
+  const auto children = read_file("/proc/self/task/" + self + "/children");
+  std::istringstream pids(children.value_or(""));
+  for (std::string pid; pids >> pid;) {
+    const auto stat = read_file("/proc/" + pid + "/stat");
+    if (stat && stat->find(") D ") != std::string::npos) {
+      return true;
+    }
+  }
+  return false;
+}
+
 /// A thread that sends from memory that does not come, and holds the lock of its socket meanwhile.
 class HeldSocket {
  public:
@@ -159,11 +187,10 @@ TEST_F(SocketListerTest, ALockThatIsHeldDelaysNobody) {
     EXPECT_TRUE(client_in(*others, port_));
     held.release();
     Result<std::vector<kernel::InetSocket>> listed = fail("not asked");
-    for (int attempt = 0; attempt < 100 && !listed; ++attempt) {
+    EXPECT_TRUE(comes_true([&] {
       listed = lister.list(nullptr, stop_.get_token());
-      std::this_thread::sleep_for(20ms);
-    }
-    EXPECT_TRUE(listed) << "another one is started when the first has ended";
+      return listed.has_value();
+    })) << "another one is started when the first has ended";
   }
   EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
 }
@@ -176,7 +203,7 @@ TEST_F(SocketListerTest, AWaitEndsWhenItShould) {
   }
   SocketLister lister({.patience = 60s});
   std::jthread stopper([this] {
-    std::this_thread::sleep_for(200ms);
+    EXPECT_TRUE(comes_true(lister_waits));
     stop_.request_stop();
   });
   const auto began = std::chrono::steady_clock::now();
