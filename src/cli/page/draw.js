@@ -3,9 +3,6 @@
 // an element keeps the keyboard's focus when the map changes.
 // More connections are drawn as one line for each pair of groups.
 const kManyEdges = {all: 150, few: 60, perNode: 2.5};
-const kMostLabels = 200;
-const kMostRouted = 300;  // lines that look for a way around boxes
-const kCrowded = 500;  // lines, of which those that are allowed are drawn faintly
 const kArrow = 11;  // px, at least 8 px on the screen
 // `last`: id of the node that Tab leads to; `lit`: id of the one under the pointer or with the focus,
 // whose own connections are drawn; `moved`: the user has chosen what the map shows; `links`: those

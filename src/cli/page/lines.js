@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lines of the map: their ways around boxes, one for each connection or for each pair of groups.
+const kMostLabels = 200;  // counts of lines
+const kMostRouted = 300;  // lines that look for a way around boxes
+const kCrowded = 500;  // lines, of which those that are allowed are drawn faintly
 const kAway = {right: [1, 0], left: [-1, 0], top: [0, -1], bottom: [0, 1]};
 const kSides = Object.keys(kAway);
 
